@@ -1,0 +1,41 @@
+"""sciinv: scientific and medical scans reconstructed with diffusion models as priors.
+
+``sciinv.load(path)`` reads a scan, ``sciinv.reconstruct(scan)`` draws posterior samples and
+returns a :class:`sciinv.Result` with their mean and standard deviation in physical units.
+
+Importing this package is cheap: torch and the other heavy packages are imported on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Result", "Scan", "__version__", "load", "reconstruct"]
+
+# name -> module that defines it; resolved on first access (PEP 562)
+_LAZY = {
+    "Result": "sciinv.result",
+    "Scan": "sciinv.data.scan",
+    "load": "sciinv.data.load",
+    "reconstruct": "sciinv.reconstruct",
+}
+
+if TYPE_CHECKING:
+    from sciinv.data.load import load
+    from sciinv.data.scan import Scan
+    from sciinv.reconstruct import reconstruct
+    from sciinv.result import Result
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in _LAZY:
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'sciinv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,44 @@
+"""Errors that name where, what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class SciinvError(Exception):
+    """Base of every error that sciinv raises on purpose; its text is fit for a user."""
+
+
+class DataError(SciinvError, ValueError):
+    """A file, data set or array is missing, damaged or not what the field requires."""
+
+    def __init__(
+        self,
+        where: object,
+        field: str | None = None,
+        *,
+        found: object = None,
+        expected: object = None,
+        hint: str | None = None,
+    ) -> None:
+        """Build the one-line message ``where: field: found ..., expected ...; hint``."""
+        parts = [str(where)]
+        if field:
+            parts.append(str(field))
+        tail = []
+        if found is not None:
+            tail.append(f"found {found}")
+        if expected is not None:
+            tail.append(f"expected {expected}")
+        message = ": ".join([*parts, ", ".join(tail)] if tail else parts)
+        super().__init__(f"{message}; {hint}" if hint else message)
+
+
+class GeometryError(SciinvError, ValueError):
+    """A geometry parameter contradicts the data or the other parameters."""
+
+
+class IncompatibleError(SciinvError, ValueError):
+    """A solver, a prior and an operator do not fit together; the text names what does."""
+
+
+class NumericalError(SciinvError, ArithmeticError):
+    """A computation left the finite numbers; the text names solver, step and quantity."""
