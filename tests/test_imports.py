@@ -64,10 +64,8 @@ def test_data_needs_no_torch(statement: str) -> None:
 
 
 def test_the_block_blocks_torch() -> None:
-    run(
-        BLOCK_TORCH
-        + "try:\n    import torch\nexcept ImportError:\n    pass\nelse:\n    sys.exit(1)"
-    )
+    attempt = "try:\n    import torch\nexcept ImportError:\n    pass\nelse:\n    sys.exit(1)"
+    run(BLOCK_TORCH + attempt)
 
 
 def test_public_names_resolve() -> None:
