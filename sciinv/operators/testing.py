@@ -1,0 +1,286 @@
+"""Public checks of linear operators: run :func:`check_operator` on your own ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+from sciinv.capabilities import Capability, operator_capabilities
+from sciinv.errors import GeometryError, SciinvError
+from sciinv.linalg import row_dot
+from sciinv.operators.base import LinearOperator
+
+
+class CheckError(SciinvError):
+    """An operator failed :func:`check_operator`; the text lists every failed check."""
+
+
+class _Report:
+    """Errors by check, and the sentences for those that are too large."""
+
+    def __init__(self, rtol: float) -> None:
+        self.rtol = rtol
+        self.errors: dict[str, float] = {}
+        self.failures: list[str] = []
+
+    def number(self, check: str, error: float) -> None:
+        self.errors[check] = max(error, self.errors.get(check, 0.0))
+        if not error <= self.rtol:  # NaN fails
+            self.failures.append(f"{check}: error {error:.2e}, expected at most {self.rtol:.0e}")
+
+    def compare(self, check: str, found: Tensor, expected: Tensor) -> None:
+        if found.shape != expected.shape:
+            self.true(
+                check, False, f"found shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
+            )
+            return
+        scale = max(float(expected.double().norm()), math.sqrt(torch.finfo(torch.float64).tiny))
+        self.number(check, float((found.double() - expected.double()).norm()) / scale)
+
+    def true(self, check: str, ok: bool, text: str) -> None:
+        self.errors.setdefault(check, 0.0)
+        if not ok:
+            self.errors[check] = math.inf
+            self.failures.append(f"{check}: {text}")
+
+    def attempt(self, check: str, function: Callable[[], None]) -> None:
+        """Run one group of checks; whatever it raises is one of its failures."""
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001 - a foreign operator may raise anything
+            self.true(check, False, f"raised {type(error).__name__}: {error}")
+
+
+def check_operator(
+    op: LinearPhysics,
+    *,
+    rtol: float = 1e-10,
+    dtype: torch.dtype = torch.float64,
+    batch: int = 3,
+    dense_limit: int = 600,
+    generator: torch.Generator | None = None,
+) -> dict[str, float]:
+    """Check that an operator is linear with an exact adjoint and keeps the conventions.
+
+    Checked, on a copy in ``dtype`` on the operator's device: shapes, dtype and device in both
+    directions; linearity; the adjoint by inner products, relative to ``|Ax| |y|``; ``A_adjoint_A``
+    against the two maps in sequence; the gradient of ``|Ax - y|^2 / 2`` by autograd against the
+    adjoint and central differences (exact for a quadratic); the derivative of the adjoint; a batch
+    against its rows one by one; the dense matrices of both maps where the image has at most
+    ``dense_limit`` numbers; that inputs are left unchanged. Of sciinv's operators also: ``rows`` and
+    ``repeat``; the measurement mask; refusal of wrong shapes and of complex tensors; ``repr`` and
+    ``summary``; and, where declared, the closed-form prox and the singular value decomposition.
+
+    :param op: the operator; a deepinv ``LinearPhysics`` needs ``img_size``.
+    :param rtol: largest relative error.
+    :param dtype: real dtype of the check; use ``torch.float32`` and ``rtol=1e-4`` for backends
+        without double precision.
+    :param batch: number of images where the operator does not fix it.
+    :param generator: source of the test images, seeded with zero by default.
+    :returns: the largest relative error of each check (0 for checks without a number).
+    :raises CheckError: listing everything that failed.
+    """
+    if generator is None:
+        generator = torch.Generator().manual_seed(0)
+    report = _Report(rtol)
+    buffer = next(op.buffers(), None)
+    device = torch.device("cpu") if buffer is None else buffer.device
+    op = op.clone().to(dtype)
+    ours = isinstance(op, LinearOperator)
+    if isinstance(op, LinearOperator) and op.batch > 1:
+        batch = op.batch
+    size = tuple(getattr(op, "img_size", None) or ())
+    if not size:
+        raise CheckError(f"{type(op).__name__}: img_size is not set")
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=dtype).to(device)
+
+    x, x2 = draw((batch, *size)), draw((batch, *size))
+    try:
+        ax = op.A(x.clone())
+        if not isinstance(ax, Tensor):
+            raise CheckError(f"{type(op).__name__}: A returned {type(ax).__name__}, not a tensor")
+        y = draw(tuple(ax.shape))
+        aty = op.A_adjoint(y.clone())
+    except SciinvError:
+        raise
+    except Exception as error:
+        raise CheckError(f"{type(op).__name__}: A or A_adjoint raised {error!r}") from error
+
+    def shapes() -> None:
+        if isinstance(op, LinearOperator):
+            expected = (batch, *op.measurement_shape)
+            report.true(
+                "shapes",
+                tuple(ax.shape) == expected,
+                f"A: found {tuple(ax.shape)}, expected {expected}",
+            )
+            report.true(
+                "shapes", ax.is_contiguous() and aty.is_contiguous(), "an output is not contiguous"
+            )
+        report.true(
+            "shapes",
+            aty.shape == x.shape,
+            f"A_adjoint: found {tuple(aty.shape)}, expected {tuple(x.shape)}",
+        )
+        for name, value in (("A", ax), ("A_adjoint", aty)):
+            report.true(
+                "dtype and device",
+                value.dtype == dtype and value.device.type == device.type,
+                f"{name}: found {value.dtype} on {value.device}, expected {dtype} on {device}",
+            )
+        report.true(
+            "finite",
+            bool(torch.isfinite(ax).all() and torch.isfinite(aty).all()),
+            "A or A_adjoint returned NaN or Inf",
+        )
+        report.true(
+            "not zero",
+            bool(ax.abs().sum() > 0 and aty.abs().sum() > 0),
+            "A or A_adjoint returned zero for a random input",
+        )
+        before_x, before_y = x.clone(), y.clone()
+        op.A(x), op.A_adjoint(y), op.A_adjoint_A(x)
+        report.true(
+            "inputs unchanged",
+            torch.equal(x, before_x) and torch.equal(y, before_y),
+            "an input was changed in place",
+        )
+        report.true(
+            "deterministic",
+            torch.allclose(op.A(x), ax, rtol=rtol, atol=0.0) or torch.allclose(op.A(x), ax),
+            "A gave two results for one image",
+        )
+
+    def linear() -> None:
+        report.compare("linearity of A", op.A(2.5 * x - 0.75 * x2), 2.5 * ax - 0.75 * op.A(x2))
+        report.compare(
+            "linearity of A_adjoint",
+            op.A_adjoint(2.5 * y - 0.75 * ax),
+            2.5 * aty - 0.75 * op.A_adjoint(ax),
+        )
+
+    def adjoint() -> None:
+        left, right = row_dot(ax, y), row_dot(x, aty)
+        scale = row_dot(ax, ax).sqrt() * row_dot(y, y).sqrt()
+        report.number("adjoint", float(((left - right).abs() / scale).max()))
+
+    def normal() -> None:
+        report.compare("A_adjoint_A", op.A_adjoint_A(x), op.A_adjoint(ax))
+        if isinstance(op, LinearOperator):
+            report.compare("normal", op.normal(x), op.A_adjoint(ax))
+
+    def gradient() -> None:
+        leaf = x.clone().requires_grad_()
+        half = 0.5 * (op.A(leaf) - y).square().sum()
+        (found,) = torch.autograd.grad(half, leaf)
+        report.compare("gradient of A", found, op.A_adjoint(ax - y))
+        # the central difference of a quadratic is exact for any step, so the step is one
+        plus = 0.5 * (op.A(x + x2) - y).double().square().sum()
+        minus = 0.5 * (op.A(x - x2) - y).double().square().sum()
+        slope = float((found.double() * x2.double()).sum())
+        report.number(
+            "finite difference", abs(float(plus - minus) / 2 - slope) / float(plus + minus)
+        )
+        leaf = y.clone().requires_grad_()
+        (found,) = torch.autograd.grad((op.A_adjoint(leaf) * x).sum(), leaf)
+        report.compare("gradient of A_adjoint", found, ax)
+        leaf = x.clone().requires_grad_()
+        (found,) = torch.autograd.grad((op.A_adjoint_A(leaf) * x2).sum(), leaf)
+        report.compare("gradient of A_adjoint_A", found, op.A_adjoint(op.A(x2)))
+
+    def batches() -> None:
+        for row in range(batch):
+            one, part = op, slice(row, row + 1)
+            if isinstance(op, LinearOperator):
+                one = op.rows(torch.tensor([row]))
+            report.compare("batch against rows: A", one.A(x[part]), ax[part])
+            report.compare("batch against rows: A_adjoint", one.A_adjoint(y[part]), aty[part])
+            report.compare(
+                "batch against rows: A_adjoint_A", one.A_adjoint_A(x[part]), op.A_adjoint_A(x)[part]
+            )
+        if isinstance(op, LinearOperator):
+            twice = op.repeat(2)
+            report.compare("repeat", twice.A(torch.cat([x, x2])), torch.cat([ax, op.A(x2)]))
+
+    def dense() -> None:
+        n, m = math.prod(size), math.prod(ax.shape[1:])
+        if n > dense_limit or m > 16 * dense_limit:
+            return
+        one = op.rows(torch.tensor([0])) if isinstance(op, LinearOperator) else op
+        forward = one.A(torch.eye(n, dtype=dtype, device=device).reshape(n, *size)).flatten(1).T
+        columns = [
+            one.A_adjoint(block.reshape(-1, *ax.shape[1:])).flatten(1)
+            for block in torch.eye(m, dtype=dtype, device=device).split(512)
+        ]
+        report.compare("dense matrices", torch.cat(columns), forward)
+        report.compare(
+            "dense product", (forward @ x[0].flatten()).reshape(ax[:1].shape), one.A(x[:1])
+        )
+
+    def declared() -> None:
+        found = operator_capabilities(op)
+        z = x2
+        if Capability.PROX in found:
+            for gamma in (0.3, 40.0):
+                prox = op.prox_l2(z, y, gamma)
+                report.compare("prox_l2", gamma * (op.A_adjoint(op.A(prox) - y)) + prox, z)
+        if Capability.SVD in found:
+            spectrum = op.V_adjoint(x)  # type: ignore[operator]
+            report.compare("svd: A", op.U(op.mask * spectrum), ax)  # type: ignore[operator]
+            report.compare("svd: V", op.V(spectrum), x)  # type: ignore[operator]
+            report.number(
+                "svd: V is orthogonal",
+                float(((row_dot(spectrum, spectrum) / row_dot(x, x)) - 1).abs().max()),
+            )
+
+    def conventions() -> None:
+        if not isinstance(op, LinearOperator):
+            return
+        mask = op.measurement_mask
+        if mask is not None:
+            report.compare("measurement_mask of A", mask.to(ax) * ax, ax)
+            report.compare("measurement_mask of A_adjoint", op.A_adjoint(mask.to(y) * y), aty)
+        for name, function, value in (("A", op.A, x), ("A_adjoint", op.A_adjoint, y)):
+            wrong = {
+                "no batch axis": value[0],
+                "one axis too many": value[None],
+                "a wrong length": torch.cat([value, value[..., :1]], -1),
+                "a complex tensor": torch.complex(value, value),
+            }
+            for what, bad in wrong.items():
+                try:
+                    function(bad)
+                except GeometryError:
+                    continue
+                except Exception as error:  # noqa: BLE001
+                    text = f"{name}: {what}: found {error!r}, expected a GeometryError"
+                else:
+                    text = f"{name}: accepted {what}"
+                report.true("refusals", False, text)
+        report.true("refusals", True, "")
+        fields = op.summary()
+        report.true(
+            "words",
+            bool(fields)
+            and all(isinstance(k, str) and isinstance(v, str) for k, v in fields.items()),
+            f"summary: found {fields!r}, expected strings",
+        )
+        report.true("words", type(op).__name__ in repr(op), "repr does not name the class")
+
+    for name, function in (
+        ("shapes", shapes), ("linearity", linear), ("adjoint", adjoint), ("normal", normal),
+        ("gradient", gradient), ("batches", batches), ("dense matrices", dense),
+        ("declared", declared), ("conventions", conventions),
+    ):  # fmt: skip
+        report.attempt(name, function)
+    if report.failures:
+        kind = "" if ours else " (a deepinv operator)"
+        failures = "\n  ".join(dict.fromkeys(report.failures))
+        raise CheckError(f"{type(op).__name__}{kind}: {len(report.failures)} failed:\n  {failures}")
+    return report.errors
