@@ -1,0 +1,121 @@
+"""Where a cut through the image stack lies: direction letters, spacing, cropping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sciinv.result import Result
+
+_NAMES = (("L", "R"), ("P", "A"), ("I", "S"))  # negative and positive end of the RAS axes
+_PLANES = {0: "Sagittal", 1: "Coronal", 2: "Axial"}
+_BORDER = 4  # pixels kept around the visible region
+
+
+def axis_letter(direction: NDArray[np.float64], *, end: bool) -> str:
+    """Anatomical letter that an axis points to at its end, or comes from at its start.
+
+    :param direction: column of the affine: RAS mm for one step along the axis.
+    """
+    axis = int(np.argmax(np.abs(direction)))
+    return _NAMES[axis][int((direction[axis] > 0) == end)]
+
+
+def axis_codes(affine: NDArray[np.float64]) -> str:
+    """Three letters of where row, column and slice index grow to, as in nibabel."""
+    return "".join(axis_letter(affine[:3, axis], end=True) for axis in range(3))
+
+
+def voxel_size(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Spacing in mm along (row, column, slice)."""
+    row, column, slice_ = np.linalg.norm(np.asarray(affine, np.float64)[:3, :3], axis=0)
+    return float(row), float(column), float(slice_)
+
+
+@dataclass(frozen=True)
+class View:
+    """A 2D cut, cropped to what the data see.
+
+    :param index: index into ``(slices, *image_shape)`` that gives the 2D image.
+    :param crop: slices along its two axes.
+    :param spacing: mm along its two axes.
+    :param letters: left, right, top, bottom, or ``None`` where directions are unknown.
+    """
+
+    title: str
+    index: tuple[Any, ...]
+    crop: tuple[slice, slice]
+    shape: tuple[int, int]
+    spacing: tuple[float, float]
+    letters: tuple[str, str, str, str] | None
+
+    def cut(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Take this cut out of ``(slices, *image_shape)``."""
+        return images[self.index][self.crop]
+
+
+def views(result: Result) -> list[View]:
+    """The middle slice and, for stacks and volumes, the two cuts across it."""
+    affine = np.asarray(result.affine, np.float64)
+    first: tuple[Any, ...] = ()
+    shape = result.visible.shape
+    if len(shape) == 4:  # a stack of volumes: the middle one
+        first, shape = (shape[0] // 2,), shape[1:]
+    middle = [_middle(result.visible[first], axis) for axis in range(3)]
+    everything = slice(None)
+    # axes of the arrays are (slice, row, column), columns of the affine (row, column, slice)
+    cuts = [((middle[0], everything, everything), (0, 1), 2)]
+    if shape[0] > 1:
+        cuts += [
+            ((everything, middle[1], everything), (2, 1), 0),
+            ((everything, everything, middle[2]), (2, 0), 1),
+        ]
+    return [_view(result, first + index, axes, normal, affine) for index, axes, normal in cuts]
+
+
+def _middle(visible: NDArray[np.bool_], axis: int) -> int:
+    # the middle of what is seen: a row through an empty border shows nothing
+    seen = np.flatnonzero(visible.any(axis=tuple({0, 1, 2} - {axis})))
+    return int((seen[0] + seen[-1] + 1) // 2) if seen.size else visible.shape[axis] // 2
+
+
+def _view(
+    result: Result,
+    index: tuple[Any, ...],
+    axes: tuple[int, int],
+    normal: int,
+    affine: NDArray[np.float64],
+) -> View:
+    visible = result.visible[index]
+    size = voxel_size(affine)
+    down, right = (affine[:3, axis] for axis in axes)
+    letters = None
+    if result.oriented:
+        letters = (
+            axis_letter(right, end=False),
+            axis_letter(right, end=True),
+            axis_letter(down, end=False),
+            axis_letter(down, end=True),
+        )
+    name = _PLANES[int(np.argmax(np.abs(affine[:3, normal])))]
+    unnamed = {2: "Slice", 0: "Columns by slices", 1: "Rows by slices"}[normal]
+    return View(
+        title=name if result.oriented else unnamed,
+        index=index,
+        crop=(_range(visible, 1), _range(visible, 0)),
+        shape=(visible.shape[0], visible.shape[1]),
+        spacing=(size[axes[0]], size[axes[1]]),
+        letters=letters,
+    )
+
+
+def _range(visible: NDArray[np.bool_], over: int) -> slice:
+    seen = np.flatnonzero(visible.any(axis=over))
+    if seen.size == 0:
+        return slice(None)
+    return slice(max(int(seen[0]) - _BORDER, 0), int(seen[-1]) + 1 + _BORDER)

@@ -1,0 +1,198 @@
+"""``result.h5`` and NIfTI images of a result.
+
+``result.h5`` holds, with the slice as first image axis:
+
+- ``samples`` ``(S, slices, *image_shape)``, complex64 (compound of ``r`` and ``i``) or float32;
+- ``mean``, ``std`` ``(slices, *image_shape)`` float32 of the displayed quantity (the modulus of
+  complex samples), 0 where ``visible`` is False; ``std`` only with two samples or more;
+- ``baseline``, ``visible`` and, if there are any, ``residual``, ``reference``;
+- ``affine`` 4 x 4, voxel (row, column, slice) index to RAS mm;
+- ``metadata``: everything else as one JSON text;
+- root attributes ``format`` = ``"sciinv-result"``, ``version`` = 1, ``kind``, ``units``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciinv.errors import DataError
+from sciinv.report.plain import plain
+
+if TYPE_CHECKING:
+    from sciinv.result import Result
+
+FORMAT, VERSION = "sciinv-result", 1
+_ARRAYS = ("samples", "baseline", "visible", "affine")
+_OPTIONAL = ("residual", "reference")
+_NIFTI1_MAX = 32767  # NIfTI-1 stores its dimensions as int16
+_METADATA_MAX = 64 * 2**20
+
+
+def metadata(result: Result) -> dict[str, Any]:
+    """Everything of a result but its arrays, as plain JSON values."""
+    data: dict[str, Any] = plain(
+        {
+            "name": result.name,
+            "kind": result.kind,
+            "units": result.units,
+            "status": result.status.value,
+            "status_text": result.status.text,
+            "chi_squared": float(result.chi_squared),
+            "chi_squared_tolerance": float(result.chi_squared_tolerance),
+            "baseline_name": result.baseline_name,
+            "oriented": result.oriented,
+            "samples": result.num_samples,
+            "shape": result.samples.shape[1:],
+            "visible_fraction": float(result.visible.mean()),
+            "stats": result.stats,
+            "provenance": result.provenance,
+            "notes": result.notes,
+            "warnings": result.warnings,
+        }
+    )
+    return data
+
+
+def dump_json(data: dict[str, Any]) -> str:
+    """Write JSON without NaN."""
+    return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_hdf5(result: Result, path: Path) -> None:
+    """Write ``result.h5``."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.attrs.update(
+            {"format": FORMAT, "version": VERSION, "kind": result.kind, "units": result.units}
+        )
+        file["samples"] = result.samples
+        file["baseline"] = result.baseline
+        file.create_dataset("visible", data=result.visible, compression="gzip", compression_opts=1)
+        file["affine"] = np.asarray(result.affine, np.float64)
+        file["mean"] = result.mean
+        if result.num_samples > 1:
+            file["std"] = result.std
+        for name in _OPTIONAL:
+            if (array := getattr(result, name)) is not None:
+                file[name] = array
+        # a dataset: attributes end at 64 KiB
+        file["metadata"] = dump_json(metadata(result))
+
+
+def read_hdf5(path: Path) -> Result:
+    """Read ``result.h5``; links and storage outside the file are refused."""
+    import h5py
+
+    from sciinv.result import Result, Status
+
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise DataError(path, found="an HDF5 file of another kind", expected=FORMAT)
+            if file.attrs.get("version") != VERSION:
+                found = f"version {file.attrs.get('version')}"
+                raise DataError(path, found=found, expected=f"version {VERSION}")
+            required = {name: _dataset(file, name, path)[()] for name in _ARRAYS}
+            optional = {n: _dataset(file, n, path)[()] for n in _OPTIONAL if n in file}
+            text = _dataset(file, "metadata", path)
+            if text.shape != () or text.id.get_storage_size() > _METADATA_MAX:
+                raise DataError(path, "metadata", expected="one JSON text")
+            data = json.loads(text[()])
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(path, found=error, expected="a result written by sciinv") from error
+    try:
+        return Result(
+            **required,
+            **optional,
+            baseline_name=str(data["baseline_name"]),
+            kind=data["kind"],
+            units=str(data["units"]),
+            name=str(data["name"]),
+            status=Status(data["status"]),
+            chi_squared=float(data["chi_squared"]),
+            chi_squared_tolerance=float(data["chi_squared_tolerance"]),
+            oriented=bool(data["oriented"]),
+            stats=data["stats"],
+            provenance=data["provenance"],
+            notes=tuple(data["notes"]),
+            warnings=tuple(data["warnings"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(path, "metadata", found=error, expected="a complete result") from error
+
+
+def _dataset(file: Any, name: str, path: Path) -> Any:  # noqa: ANN401
+    import h5py
+
+    link = file.get(name, getlink=True)
+    if link is None:
+        raise DataError(path, name, found="nothing", expected="a data set")
+    # an external file named by a link or by a data set's storage would be read as if it were data
+    if not isinstance(link, h5py.HardLink):
+        raise DataError(path, name, found="a link", expected="a data set of this file")
+    item = file[name]
+    if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
+        raise DataError(path, name, expected="a data set stored in this file")
+    return item
+
+
+def image_axes(images: NDArray[Any]) -> NDArray[Any]:
+    """Bring ``(slices, *image_shape)`` into the axes of the affine, (row, column, slice).
+
+    A single 3D encoding ``(1, D, H, W)`` gives ``(H, W, D)``; several volumes keep their number
+    as a fourth axis.
+    """
+    if images.ndim == 3:
+        return images.transpose(1, 2, 0)
+    volumes = images.transpose(2, 3, 1, 0)
+    return volumes[..., 0] if volumes.shape[-1] == 1 else volumes
+
+
+def write_nifti(
+    path: Path, data: NDArray[Any], affine: NDArray[np.float64], description: str
+) -> None:
+    """Write voxels (row, column, slice, ...) with an affine to RAS mm.
+
+    Orientation codes are 1 (scanner) and units mm; axes beyond 32,767 voxels use NIfTI-2.
+    """
+    import nibabel as nib
+
+    affine = np.asarray(affine, np.float64)
+    make = nib.Nifti2Image if max(data.shape) > _NIFTI1_MAX else nib.Nifti1Image
+    image = make(np.ascontiguousarray(data), affine)
+    header = image.header
+    header.set_xyzt_units("mm")
+    header["descrip"] = description.encode("ascii", "replace")[:79]
+    image.set_sform(affine, code=1)
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    # the quaternion form cannot hold shear: leave it unset rather than wrong
+    orthogonal = np.allclose(axes.T @ axes, np.eye(3), atol=1e-4)
+    image.set_qform(affine if orthogonal else None, code=1 if orthogonal else 0)
+    nib.save(image, path)
+
+
+def write_images(result: Result, folder: Path, *, samples: bool) -> None:
+    """Write the NIfTI images of a result into a folder."""
+
+    def write(name: str, images: NDArray[Any], what: str) -> None:
+        write_nifti(folder / f"{name}.nii.gz", image_axes(images), result.affine, what)
+
+    units = result.units
+    quantity = "magnitude " if result.is_complex else ""
+    write("mean", result.mean, f"posterior mean, {quantity}{units}")
+    if result.num_samples > 1:
+        write("std", result.std, f"posterior standard deviation, {quantity}{units}")
+    write("baseline", result.baseline_magnitude, f"{result.baseline_name}, {quantity}{units}")
+    write("mask", result.visible.astype(np.uint8), "1 where the data see the voxel")
+    if result.is_complex:
+        write("mean_phase", np.angle(result.complex_mean), "phase of the posterior mean, rad")
+    if samples:
+        stack = np.stack([image_axes(sample) for sample in result.magnitude], axis=-1)
+        what = f"posterior samples (last axis), {quantity}{units}"
+        write_nifti(folder / "samples.nii.gz", stack, result.affine, what)

@@ -1,0 +1,56 @@
+"""One sentence on whether the result fits its data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sciinv.report.plain import harmless
+
+if TYPE_CHECKING:
+    from sciinv.result import Result
+
+
+def verdict(result: Result) -> str:
+    """Say in one sentence whether the samples fit the data, with the numbers and warnings.
+
+    A chi-squared within three tolerances or a tenth of 1 "fits to the noise": an estimated noise
+    level is seldom known to better than 5 %.
+    """
+    from sciinv.result import Status
+
+    chi, tolerance = float(result.chi_squared), float(result.chi_squared_tolerance)
+    digits = _digits(tolerance)
+    expected = f"{1:.{digits}f} \N{PLUS-MINUS SIGN} {max(tolerance, 10.0**-digits):.{digits}f}"
+    numbers = f"chi-squared {chi:.{digits}f}, expected {expected}"
+    if not np.isfinite(chi):
+        numbers = "chi-squared is not a number"
+    close = abs(chi - 1) <= max(3 * tolerance, 0.1)
+    if result.status is Status.FAILED:
+        head = f"Failed: do not use these images ({numbers})."
+    elif result.status is Status.MISFIT:
+        side = "misses" if chi > 1 else "overfits"
+        cause = (
+            "noise level too low or model wrong" if chi > 1 else "noise level probably set too high"
+        )
+        head = f"Does not fit: {side} the data ({numbers}): {cause}."
+    else:
+        fit = "Fits the data to the noise" if close else "Fits the data roughly"
+        head = f"{fit} ({numbers})."
+    if result.status is Status.STOPPED:
+        head = f"Stopped after {_count(result.num_samples, 'sample')}. {head}"
+    if result.warnings:
+        head += f" {_count(len(result.warnings), 'warning')}."
+    return harmless(head)
+
+
+def _digits(tolerance: float) -> int:
+    # enough to show one digit of the tolerance, from two to three decimals
+    if not np.isfinite(tolerance) or tolerance <= 0:
+        return 2
+    return int(np.clip(np.ceil(-np.log10(tolerance)), 2, 3))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,257 @@
+"""``Result``: posterior samples in physical units, their statistics, and how they came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciinv.errors import DataError
+
+__all__ = ["Result", "Status", "load_result"]
+
+
+class Status(StrEnum):
+    """How a run ended; ``text`` says what to do about it."""
+
+    text: str
+
+    def __new__(cls, value: str, text: str) -> Status:
+        """Make a member whose value is the short name and which carries a text."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.text = text
+        return member
+
+    DONE = "done", "The samples fit the data to the noise; nothing to do."
+    MISFIT = (
+        "misfit",
+        "The samples do not reproduce the data to the noise: do not trust the image yet. A value "
+        "far above 1 means a noise level set too low or a wrong model (coil maps, rotation axis, "
+        "angles, motion, saturated samples); far below 1 means a noise level set too high. Look "
+        "for structure in the residual, then set the noise level or correct the geometry.",
+    )
+    STOPPED = (
+        "stopped",
+        "The run was interrupted: there are fewer samples than asked for, so the standard "
+        "deviation is coarse. Run the command again for the full number.",
+    )
+    FAILED = (
+        "failed",
+        "The solver gave up: do not use these images. Read the warnings; more steps, a larger "
+        "noise level or another solver usually help.",
+    )
+
+    @classmethod
+    def of_fit(cls, chi_squared: float, tolerance: float = 0.0) -> Status:
+        """Judge a fit: ``MISFIT`` beyond [0.5, 1.5] and five tolerances, else ``DONE``.
+
+        A sample of the right posterior has chi-squared 1 with standard deviation
+        ``sqrt(2 / m)`` for m real data values. The wide band is for the noise level, which is
+        estimated: 0.5 to 1.5 is a noise standard deviation wrong by a fifth to a third.
+        """
+        if not np.isfinite(chi_squared):
+            return cls.FAILED
+        return cls.MISFIT if abs(chi_squared - 1) > max(0.5, 5 * tolerance) else cls.DONE
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A reconstruction with its uncertainty. Arrays are NumPy; values are in ``units``.
+
+    :param samples: posterior samples ``(S, slices, *image_shape)``, float32 (CT) or complex64
+        (MRI).
+    :param baseline: classical reconstruction ``(slices, *image_shape)`` of the same kind.
+    :param baseline_name: how the baseline was made, for example ``"FBP"``.
+    :param visible: bool ``(slices, *image_shape)``; False where the data cannot see the pixel, so
+        that only the prior speaks there. All statistics are set to 0 at these pixels.
+    :param kind: ``"mri"`` or ``"ct"``.
+    :param units: unit of the values, for example ``"1/mm"`` or ``"a.u."``.
+    :param affine: 4 x 4 voxel (row, column, slice) index to RAS mm.
+    :param name: name of the scan (stem of its file).
+    :param status: how the run ended.
+    :param chi_squared: mean over the samples of ``||(y - A x) / sigma||^2 / m``; 1 if the samples
+        fit to the noise.
+    :param chi_squared_tolerance: its expected standard deviation, ``sqrt(2 / m)`` for m real data
+        values.
+    :param residual: normalised data residual ``|y - A x| / sigma`` of the posterior mean or of one
+        sample, for display: float32, 2D ``(ky, kx)`` or ``(angle, detector)``, or 3D with the
+        slice first. NaN (or exactly 0) where nothing was measured.
+    :param reference: fully sampled image ``(slices, *image_shape)``, real, if there is one.
+    :param oriented: False if only the spacing of ``affine`` is known, not the directions: figures
+        then carry no letters.
+    :param stats: numbers about the run: ``nfe``, ``steps``, ``seconds``, ``peak_memory`` (bytes),
+        ``timings`` (phase -> seconds).
+    :param provenance: ``seed``, ``solver``, ``prior``, ``operator``, ``versions``, ``command``,
+        ``settings`` (name -> ``{"value": ..., "origin": ...}``), ``citations`` (BibTeX entries).
+    :param notes: what was decided or assumed, one sentence each.
+    :param warnings: what the user should look at, one sentence each.
+    :raises ValueError: if shapes or kinds contradict each other; all problems are listed.
+    """
+
+    samples: NDArray[Any]
+    baseline: NDArray[Any]
+    baseline_name: str
+    visible: NDArray[np.bool_]
+    kind: Literal["mri", "ct"]
+    units: str
+    affine: NDArray[np.float64]
+    name: str
+    status: Status
+    chi_squared: float
+    chi_squared_tolerance: float
+    residual: NDArray[np.float32] | None = None
+    reference: NDArray[np.float32] | None = None
+    oriented: bool = True
+    stats: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that the parts agree."""
+        problems = []
+        shape = self.samples.shape[1:]
+        if self.samples.ndim not in (4, 5) or 0 in self.samples.shape:
+            problems.append(f"samples: found shape {self.samples.shape}, expected (S, slices, ...)")
+        for name in ("baseline", "visible", "reference"):
+            array = getattr(self, name)
+            if array is not None and array.shape != shape:
+                problems.append(f"{name}: found shape {array.shape}, expected {shape}")
+        if self.visible.dtype != np.bool_:
+            problems.append(f"visible: found {self.visible.dtype}, expected bool")
+        if self.kind not in ("mri", "ct"):
+            problems.append(f"kind: found {self.kind!r}, expected 'mri' or 'ct'")
+        affine = np.asarray(self.affine)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            problems.append("affine: expected a finite 4 x 4 matrix")
+        elif np.linalg.matrix_rank(affine[:3, :3]) < 3:
+            problems.append("affine: the three voxel directions are not independent")
+        if self.residual is not None and self.residual.ndim not in (2, 3):
+            problems.append(f"residual: found {self.residual.ndim} axes, expected 2 or 3")
+        if problems:
+            raise ValueError("Result: " + "; ".join(problems))
+
+    def __repr__(self) -> str:
+        """Name the scan, the shape and how the run ended."""
+        return (
+            f"Result({self.name!r}, samples={self.samples.shape} {self.samples.dtype}, "
+            f"units={self.units!r}, status={self.status.value}, chi_squared={self.chi_squared:.3f})"
+        )
+
+    @property
+    def num_samples(self) -> int:
+        """Number of posterior samples."""
+        return int(self.samples.shape[0])
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the images are complex (MRI)."""
+        return bool(np.iscomplexobj(self.samples))
+
+    @cached_property
+    def magnitude(self) -> NDArray[np.float32]:
+        """Samples as displayed: the modulus of complex images, real images as they are."""
+        if self.is_complex:
+            return np.abs(self.samples).astype(np.float32, copy=False)
+        return self.samples.astype(np.float32, copy=False)
+
+    @cached_property
+    def mean(self) -> NDArray[np.float32]:
+        """Mean over the samples of the displayed quantity, ``(slices, *image_shape)``.
+
+        For complex images it is the mean of the modulus, not the modulus of the mean (see
+        :attr:`complex_mean`): mean, standard deviation and quantiles then speak of one quantity.
+        """
+        return self._seen(self.magnitude.mean(axis=0, dtype=np.float64))
+
+    @cached_property
+    def std(self) -> NDArray[np.float32]:
+        """Standard deviation over the samples of the displayed quantity (divisor S - 1).
+
+        NaN at visible pixels if there is only one sample, which says nothing about the spread.
+        """
+        if self.num_samples < 2:
+            return self._seen(np.full(self.samples.shape[1:], np.nan))
+        return self._seen(self.magnitude.std(axis=0, dtype=np.float64, ddof=1))
+
+    @cached_property
+    def complex_mean(self) -> NDArray[Any]:
+        """Mean of the samples themselves, complex for MRI; 0 where not visible."""
+        dtype = np.complex64 if self.is_complex else np.float32
+        mean = self.samples.mean(axis=0, dtype=np.complex128 if self.is_complex else np.float64)
+        return np.where(self.visible, mean, 0).astype(dtype)
+
+    @cached_property
+    def baseline_magnitude(self) -> NDArray[np.float32]:
+        """Baseline as displayed; not masked."""
+        values = np.abs(self.baseline) if np.iscomplexobj(self.baseline) else self.baseline
+        return values.astype(np.float32, copy=False)
+
+    def quantile(self, q: float) -> NDArray[np.float32]:
+        """Pixelwise quantile of the displayed quantity over the samples.
+
+        :param q: probability in [0, 1]; between samples it is interpolated linearly, so with S
+            samples nothing beyond about 1/S and 1 - 1/S can be told.
+        """
+        if not 0 <= q <= 1:
+            raise ValueError(f"quantile: found q = {q}, expected a probability in [0, 1]")
+        return self._seen(np.quantile(self.magnitude, q, axis=0))
+
+    def interval(self, level: float = 0.9) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Lower and upper end of the central pixelwise interval that holds ``level``."""
+        if not 0 < level < 1:
+            raise ValueError(f"interval: found level = {level}, expected a probability in (0, 1)")
+        return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
+
+    def citation(self) -> str:
+        """BibTeX entries of what ran, this package first."""
+        from sciinv import __version__
+
+        own = (
+            "@software{sciinv,\n  title = {sciinv: scans reconstructed with diffusion priors},\n"
+            f"  author = {{{{sciinv contributors}}}},\n  version = {{{__version__}}}\n}}"
+        )
+        return "\n\n".join([own, *map(str, self.provenance.get("citations", ()))])
+
+    def save(self, folder: str | Path, *, overwrite: bool = False, samples: bool = True) -> Path:
+        """Write everything into a folder that appears only when it is complete.
+
+        NIfTI images in ``units`` (``mean``, ``std``, ``baseline``, ``mask``, ``samples`` with the
+        sample as last axis, ``mean_phase`` in radians for MRI), ``result.h5`` (see
+        :func:`load_result`), ``run.json``, ``figures/*.png`` and ``report.html``. ``std`` is left
+        out if there is only one sample.
+
+        :param overwrite: replace an older result of this package; anything else in the way is
+            never removed.
+        :param samples: also write ``samples.nii.gz`` (``result.h5`` always has them).
+        :raises DataError: if the folder exists or cannot be written.
+        """
+        from sciinv.report.save import save_result
+
+        return save_result(self, Path(folder), overwrite=overwrite, samples=samples)
+
+    def _seen(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        return np.where(self.visible, values, 0).astype(np.float32)
+
+
+def load_result(path: str | Path) -> Result:
+    """Read a result that :meth:`Result.save` wrote.
+
+    :param path: the output folder or its ``result.h5``.
+    :raises DataError: if it is missing, damaged or of another kind.
+    """
+    from sciinv.report.store import read_hdf5
+
+    path = Path(path)
+    if path.is_dir():
+        path = path / "result.h5"
+    if not path.is_file():
+        raise DataError(path, hint="no such result; give the output folder of sciinv reconstruct")
+    return read_hdf5(path)
