@@ -1,0 +1,15 @@
+"""Scans: reading files, correcting detector signals, noise level and intensity scale.
+
+Nothing in this package needs torch; it is plain NumPy, and the readers import their file libraries
+on first use.
+"""
+
+from __future__ import annotations
+
+# load is both a module and the function in it: importing the function here, eagerly, makes
+# sciinv.data.load(path) the call, while ``from sciinv.data.load import ...`` still works
+from sciinv.data.load import load
+from sciinv.data.native import write_scan
+from sciinv.data.scan import MRIGeometry, ParallelGeometry, Scan
+
+__all__ = ["MRIGeometry", "ParallelGeometry", "Scan", "load", "write_scan"]

@@ -1,0 +1,279 @@
+"""From a bare array and its side-car to a scan; shared by the formats without a layout."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciinv.data.checks import check_finite
+from sciinv.data.formats.ct import ct_scan
+from sciinv.data.formats.mri import mri_scan
+from sciinv.data.guard import check_regular_file
+from sciinv.data.scan import Scan
+from sciinv.data.sidecar import AXES, Angles, ArrayRef, Sidecar, template
+from sciinv.errors import DataError
+
+__all__ = ["pick_name", "scan_of_array"]
+
+_CONTAINERS = ("npy", "npz", "matlab", "tiff", "hdf5")
+
+
+def pick_name(path: Path, names: list[str], wanted: str | None) -> str:
+    """Return the wanted name, or the only one there is.
+
+    :raises DataError: no such name (with the nearest), or a choice that has to be made.
+    """
+    shown = ", ".join(names[:12]) or "no numeric array"
+    if wanted is None:
+        if len(names) == 1:
+            return names[0]
+        raise DataError(
+            path, "name", found=f"the arrays {shown}", expected="the name of one in the side-car"
+        )
+    if wanted in names:
+        return wanted
+    near = get_close_matches(wanted, names, 1)
+    raise DataError(
+        path,
+        wanted,
+        found=f"no such array (the file holds {shown})",
+        hint=f"did you mean {near[0]}?" if near else None,
+    )
+
+
+def read_any_array(path: Path, name: str | None) -> NDArray[Any]:
+    """Read a numeric array from any supported container, recognised by its content."""
+    check_regular_file(path)
+    for container in _CONTAINERS:
+        module = import_module(f"sciinv.data.formats.{container}")
+        if module.sniff(path):
+            array = np.asarray(module.read_array(path, name))
+            if array.dtype.kind not in "fiubc":
+                raise DataError(path, name, found=f"dtype {array.dtype}", expected="numbers")
+            return array.astype(array.dtype.newbyteorder("="), copy=False)
+    raise DataError(path, name, found="unknown content", expected="npy, npz, mat, TIFF or HDF5")
+
+
+def _locate(path: Path, sidecar: Sidecar, ref: ArrayRef, field: str) -> Path:
+    """Return the file of an array: beside the side-car, or else beside the data."""
+    if ref.file is None:
+        return path
+    if PurePosixPath(ref.file).is_absolute() or PureWindowsPath(ref.file).is_absolute():
+        raise DataError(
+            sidecar.path,
+            f"{field}.file",
+            found=ref.file,
+            expected="a path relative to the side-car",
+        )
+    for folder in (sidecar.path.parent, path.parent):
+        if (folder / ref.file).is_file():
+            return folder / ref.file
+    raise DataError(
+        sidecar.path,
+        f"{field}.file",
+        found=f"no such file: {ref.file}",
+        expected="a file beside the side-car or the data",
+    )
+
+
+def _read_ref(path: Path, sidecar: Sidecar, field: str) -> NDArray[Any]:
+    ref = sidecar.arrays.get(field, ArrayRef())
+    return read_any_array(_locate(path, sidecar, ref, field), ref.name)
+
+
+def scan_of_array(path: Path, sidecar: Sidecar | None, form: str) -> Scan:
+    """Read the array(s) that the side-car names and build the scan.
+
+    :raises DataError: no side-car (the message carries a template), a wrong number of axes, wrong
+        dtype, arrays that do not fit each other.
+    """
+    if sidecar is None:
+        array = read_any_array(path, None)
+        text = template(array.shape, array.dtype.kind == "c")
+        raise DataError(
+            path,
+            found=f"a bare array, shape {array.shape}, {array.dtype}",
+            expected="a side-car: a small text file that says what its axes and units are",
+            hint=f"write {path.name}.toml next to it, for example\n{text}\n",
+        )
+    if not sidecar.axes:
+        raise DataError(
+            sidecar.path, "axes", found="no such key", expected="the names of the array's axes"
+        )
+    array = _read_ref(path, sidecar, "data")
+    order = AXES[sidecar.kind]
+    array, axes = _to_order(array, sidecar.axes, order, path, sidecar.path)
+    if sidecar.kind == "mri":
+        return _mri(path, sidecar, array, axes, form)
+    return _ct(path, sidecar, array, axes, form)
+
+
+def _to_order(
+    array: NDArray[Any], axes: tuple[str, ...], order: tuple[str, ...], path: Path, side: Path
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Transpose to the canonical order of axes."""
+    if array.ndim == len(axes) + 1 and array.ndim == 2 and 1 in array.shape:
+        array = array.reshape(-1)  # MATLAB has no vectors
+    if array.ndim != len(axes):
+        raise DataError(
+            path,
+            None,
+            found=f"{array.ndim} axes, shape {array.shape}",
+            expected=f"{len(axes)} axes {list(axes)} by {side.name}",
+        )
+    named = sorted(axes, key=order.index)
+    return array.transpose([axes.index(name) for name in named]), tuple(named)
+
+
+def _mri(
+    path: Path, sidecar: Sidecar, array: NDArray[Any], axes: tuple[str, ...], form: str
+) -> Scan:
+    if axes and axes[-1] == "part":
+        if array.shape[-1] != 2:
+            raise DataError(
+                path, "part", found=f"length {array.shape[-1]}", expected="2 (real, imaginary)"
+            )
+        array, axes = array[..., 0] + 1j * array[..., 1], axes[:-1]
+    if "row" not in axes or "column" not in axes:
+        raise DataError(sidecar.path, "axes", found=list(axes), expected='"row" and "column"')
+    if array.dtype.kind != "c":
+        raise DataError(
+            path,
+            "kspace",
+            found=f"dtype {array.dtype}",
+            expected="complex numbers",
+            hint='real and imaginary parts along an axis are named "part" in axes',
+        )
+    for position, name in enumerate(("slice", "coil")):
+        if name not in axes:
+            array = np.expand_dims(array, position)
+            axes = (*axes[:position], name, *axes[position:])
+    spatial = axes[2:]
+    readout = sidecar.readout_axis
+    if readout not in (None, "none", *spatial):
+        raise DataError(
+            sidecar.path, "mri.readout_axis", found=readout, expected=f"one of {list(spatial)}"
+        )
+    mask = _read_ref(path, sidecar, "mask") if "mask" in sidecar.arrays else None
+    maps = _read_ref(path, sidecar, "coil_maps") if "coil_maps" in sidecar.arrays else None
+    shape = array.shape[2:]
+    if sidecar.dc_first:
+        over = tuple(range(-len(spatial), 0))
+        array = np.fft.fftshift(array, axes=over)
+        mask = None if mask is None else np.fft.fftshift(mask, axes=over)
+    if maps is not None and maps.shape == (*array.shape[1:],):
+        maps = np.broadcast_to(maps, array.shape)
+    if mask is not None and mask.shape not in (shape, (array.shape[0], *shape)):
+        raise DataError(path, "mask", found=f"shape {mask.shape}", expected=f"shape {shape}")
+    return mri_scan(
+        path,
+        form,
+        array,
+        mask=mask,
+        voxel_size=sidecar.voxel_size,
+        readout_axis=spatial.index(readout) if readout in spatial else None,
+        guess_readout=readout is None,
+        coil_maps=maps,
+        noise_std=sidecar.noise_std,
+    )
+
+
+def _ct(
+    path: Path, sidecar: Sidecar, array: NDArray[Any], axes: tuple[str, ...], form: str
+) -> Scan:
+    if sidecar.quantity is None:
+        raise DataError(
+            sidecar.path,
+            "quantity",
+            found="no such key",
+            expected='"line_integrals" or "counts"',
+        )
+    if axes not in (("angle", "detector"), ("slice", "angle", "detector")):
+        raise DataError(
+            sidecar.path,
+            "axes",
+            found=list(sidecar.axes),
+            expected='"angle" and "detector", and perhaps "slice"',
+        )
+    if array.dtype.kind not in "fiu":
+        raise DataError(path, "data", found=f"dtype {array.dtype}", expected="real numbers")
+    check_finite(array, path, "data")
+    array = array if array.ndim == 3 else array[None]
+    flat = dark = None
+    if sidecar.quantity == "counts":
+        if "blank" not in sidecar.arrays:
+            raise DataError(
+                sidecar.path, "blank", found="no such table", expected="[blank] file = ..."
+            )
+        flat = _beam(path, sidecar, "blank", array.shape)
+        dark = _beam(path, sidecar, "dark", array.shape) if "dark" in sidecar.arrays else None
+    values, unit = _angles(path, sidecar, array.shape[1])
+    return ct_scan(path, form, array, values, unit, sidecar=sidecar, flat=flat, dark=dark)
+
+
+def _beam(path: Path, sidecar: Sidecar, field: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Read a blank or dark field and bring it to an array that broadcasts to the data."""
+    array = _read_ref(path, sidecar, field)
+    if array.dtype.kind not in "fiu":
+        raise DataError(path, field, found=f"dtype {array.dtype}", expected="real numbers")
+    check_finite(array, path, field)
+    axes = sidecar.arrays[field].axes
+    if axes is None:
+        if array.size == 1:
+            return array.reshape(1, 1, 1)
+        if array.ndim == len(sidecar.axes):
+            axes = sidecar.axes
+        elif array.ndim == 1 or (array.ndim == 2 and 1 in array.shape):
+            axes = ("detector",)
+        else:
+            raise DataError(
+                sidecar.path,
+                f"{field}.axes",
+                found=f"no such key, and an array of shape {array.shape}",
+                expected="the names of its axes",
+            )
+    array, axes = _to_order(array, axes, AXES["ct"], path, sidecar.path)
+    if "frame" in axes:
+        array = array.mean(axis=axes.index("frame"), dtype=np.float64)
+        axes = tuple(name for name in axes if name != "frame")
+    for position, name in enumerate(("slice", "angle", "detector")):
+        if name not in axes:
+            array = np.expand_dims(array, position)
+            axes = (*axes[:position], name, *axes[position:])
+    for have, want, name in zip(array.shape, shape, axes, strict=True):
+        if have not in (1, want):
+            raise DataError(path, f"{field}, {name}", found=have, expected=f"{want} as the data")
+    return array
+
+
+def _angles(path: Path, sidecar: Sidecar, count: int) -> tuple[NDArray[np.float64], str | None]:
+    angles = sidecar.angles
+    if angles is None:
+        raise DataError(
+            sidecar.path,
+            "ct.angles",
+            found="no such key",
+            expected=f'for example {{ start = 0.0, stop = 180.0, count = {count}, unit = "deg" }}',
+        )
+    if angles.ref is not None:
+        located = _locate(path, sidecar, angles.ref, "ct.angles")
+        values = np.asarray(read_any_array(located, angles.ref.name))
+        if values.dtype.kind not in "fiu":
+            raise DataError(located, "angles", found=f"dtype {values.dtype}", expected="numbers")
+        return values.astype(np.float64).reshape(-1), angles.unit
+    if angles.values is not None:
+        return np.asarray(angles.values), angles.unit
+    return _regular(angles), angles.unit
+
+
+def _regular(angles: Angles) -> NDArray[np.float64]:
+    count = angles.count or 1
+    if angles.step is not None:
+        return angles.start + angles.step * np.arange(count)
+    stop = angles.start if angles.stop is None else angles.stop
+    return np.linspace(angles.start, stop, count, endpoint=angles.endpoint)

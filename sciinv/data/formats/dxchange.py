@@ -1,0 +1,76 @@
+"""DXchange HDF5 (synchrotron tomography): exchange/data, data_white, data_dark, theta."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sciinv.data.checks import check_finite
+from sciinv.data.formats.ct import ct_scan
+from sciinv.data.guard import GuardedHDF5, is_hdf5, open_hdf5
+from sciinv.data.scan import Scan
+from sciinv.data.sidecar import Sidecar
+from sciinv.errors import DataError
+
+NAME = "dxchange"
+
+
+def sniff(path: Path) -> bool:
+    """Tell whether the file is HDF5 with a group ``exchange``."""
+    if not is_hdf5(path):
+        return False
+    with open_hdf5(path) as file:
+        return "exchange" in file.keys()  # noqa: SIM118 - never opens the member
+
+
+def read(path: Path, sidecar: Sidecar | None) -> Scan:
+    """Read projections, flat and dark fields and angles; detector rows become slices.
+
+    The file states no rotation axis and often no pixel size: a side-car may give them
+    (``kind = "ct"``); else the axis is found and lengths are in pixels.
+
+    :raises DataError: a missing data set, wrong rank, size or unit, dark above flat.
+    """
+    if sidecar is not None and sidecar.kind != "ct":
+        raise DataError(sidecar.path, "kind", found=sidecar.kind, expected='"ct" for this file')
+    notes: list[str] = []
+    with open_hdf5(path) as file:
+        data = file.read("exchange/data", ndim=3)
+        white = file.read("exchange/data_white", ndim=(2, 3))
+        dark = file.get("exchange/data_dark", ndim=(2, 3))
+        theta = file.read("exchange/theta", ndim=1)
+        unit = _unit(file, "exchange/theta")
+        title = file.text("exchange/title") if "exchange/title" in file else ""
+    for name, array in (("data", data), ("data_white", white), ("data_dark", dark)):
+        if array is None:
+            continue
+        check_finite(array, path, f"exchange/{name}")
+        if array.shape[-2:] != data.shape[-2:]:
+            raise DataError(
+                path,
+                f"exchange/{name}",
+                found=f"frames of shape {array.shape[-2:]}",
+                expected=f"{data.shape[-2:]} as exchange/data",
+            )
+    if dark is None:
+        notes.append("the file has no dark field: zero assumed")
+    flat = white if white.ndim == 2 else white.mean(axis=0, dtype="float64")
+    if dark is not None and dark.ndim == 3:
+        dark = dark.mean(axis=0, dtype="float64")
+    return ct_scan(
+        path,
+        NAME,
+        data.transpose(1, 0, 2),
+        theta.astype("float64"),
+        unit,
+        sidecar=sidecar,
+        flat=flat[:, None],
+        dark=None if dark is None else dark[:, None],
+        notes=tuple(notes),
+        header={"title": title[:200]} if title else {},
+    )
+
+
+def _unit(file: GuardedHDF5, name: str) -> str | None:
+    attributes = file.attrs(name)
+    value = attributes.get("units", attributes.get("unit"))
+    return str(value) if value else None

@@ -1,0 +1,426 @@
+"""The one place that opens HDF5 files: nothing outside the named file is ever read.
+
+HDF5 can quietly point elsewhere: external links (at any component of a path), soft links that lead
+to them, external raw storage (looks like an ordinary data set; any file of the host becomes data),
+virtual data sets of other files and filter plug-ins loaded from a search path. It can also declare
+petabytes in a file of a kilobyte. Everything here is refused from the metadata, before any read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciinv.errors import DataError
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = [
+    "MAX_UNBACKED_BYTES",
+    "MAX_UNBACKED_RATIO",
+    "GuardedHDF5",
+    "check_regular_file",
+    "declared_bytes",
+    "is_hdf5",
+    "open_hdf5",
+    "refuse_unbacked",
+    "reading",
+]
+
+#: Bytes that may be declared without a proportionate number of stored bytes.
+MAX_UNBACKED_BYTES = 256 * 2**20
+#: Declared over stored bytes above which a large array is taken for a decompression bomb.
+MAX_UNBACKED_RATIO = 1000
+_MAX_LINKS = 16
+_MAX_ATTRIBUTE_BYTES = 65536
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# deflate, shuffle, fletcher32, szip, nbit, scaleoffset and h5py's own lzf
+_BUILT_IN_FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
+_KINDS = {
+    "c": "complex numbers",
+    "f": "floating-point numbers",
+    "i": "integers",
+    "u": "integers",
+    "b": "booleans",
+}
+
+
+@contextmanager
+def reading(path: Path, field: str | None = None) -> Iterator[None]:
+    """Turn whatever a parser of a damaged file raises into one :class:`DataError`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        # parsers of foreign files raise nearly anything (struct.error, zlib.error, RecursionError)
+        text = (str(error) or "no message").splitlines()[0][:300]
+        hint = "the file is truncated or damaged" if "truncated" in text else None
+        raise DataError(
+            path, field, found=f"{type(error).__name__}: {text}", expected="a readable file", hint=hint
+        ) from error
+
+
+def check_regular_file(path: Path) -> None:
+    """Refuse what is missing, a folder, a device or empty.
+
+    :raises DataError: naming which of these it is.
+    """
+    if not path.exists():
+        raise DataError(path, found="no such file", expected="an existing file")
+    if path.is_dir():
+        raise DataError(path, found="a folder", expected="a file")
+    if not path.is_file():
+        raise DataError(path, found="a device or pipe", expected="a regular file")
+    if path.stat().st_size == 0:
+        raise DataError(path, found="an empty file (0 bytes)", expected="a scan")
+
+
+def is_hdf5(path: Path) -> bool:
+    """Tell whether the file carries the HDF5 signature (at 0, or after a user block)."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        offset = 0
+        while offset + len(_SIGNATURE) <= size:
+            stream.seek(offset)
+            if stream.read(len(_SIGNATURE)) == _SIGNATURE:
+                return True
+            offset = 512 if offset == 0 else 2 * offset
+    return False
+
+
+def declared_bytes(shape: tuple[int, ...], itemsize: int) -> int:
+    """Return the size of an array without overflow (Python integers)."""
+    total = int(itemsize)
+    for n in shape:
+        total *= int(n)
+    return total
+
+
+def refuse_unbacked(where: object, field: str | None, declared: int, stored: int) -> None:
+    """Refuse arrays whose declared size is out of proportion to the bytes in the file."""
+    if declared > MAX_UNBACKED_BYTES and declared > MAX_UNBACKED_RATIO * max(stored, 1):
+        raise DataError(
+            where,
+            field,
+            found=f"{declared} bytes declared and {stored} bytes stored",
+            expected=f"at most {MAX_UNBACKED_RATIO} times the stored bytes",
+            hint="this looks like a decompression bomb",
+        )
+
+
+class GuardedHDF5:
+    """A read-only view of one HDF5 file that checks every object before it is touched."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        """Wrap an open file; use :func:`open_hdf5`."""
+        self.path = path
+        self._file = file
+        self._declared = 0
+        self._stored = 0
+
+    # walking ------------------------------------------------------------------------------------
+    def _parts(self, name: str) -> list[str]:
+        return [part for part in name.split("/") if part not in ("", ".")]
+
+    def _walk(self, name: str, *, start: Any = None, budget: list[int] | None = None) -> Any:  # noqa: ANN401
+        """Open ``name`` component by component; ``None`` if it does not exist."""
+        import h5py
+
+        budget = [_MAX_LINKS] if budget is None else budget
+        node: Any = self._file["/"] if start is None or name.startswith("/") else start
+        for part in self._parts(name):
+            if not isinstance(node, h5py.Group):
+                return None
+            with reading(self.path, name):
+                link = node.get(part, getlink=True)
+            if link is None:
+                return None
+            if isinstance(link, h5py.ExternalLink):
+                raise DataError(
+                    self.path,
+                    name,
+                    found=f"an external link at {part!r}",
+                    expected="data stored in this file",
+                    hint="copy the data into the file first",
+                )
+            if isinstance(link, h5py.SoftLink):
+                budget[0] -= 1
+                if budget[0] < 0:
+                    raise DataError(
+                        self.path, name, found="a cycle of soft links", expected="a data set"
+                    )
+                node = self._walk(link.path, start=node, budget=budget)
+                if node is None:
+                    return None
+                continue
+            if not isinstance(link, h5py.HardLink):
+                raise DataError(
+                    self.path, name, found=f"a user-defined link at {part!r}", expected="a data set"
+                )
+            with reading(self.path, name):
+                node = node[part]
+        return node
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether the object exists; links that leave the file raise."""
+        return self._walk(name) is not None
+
+    def keys(self, name: str = "/") -> list[str]:
+        """Return the names of the members of a group (without opening them)."""
+        import h5py
+
+        node = self._walk(name)
+        if not isinstance(node, h5py.Group):
+            return []
+        with reading(self.path, name):
+            return [str(key) for key in node]
+
+    def is_dataset(self, name: str) -> bool:
+        """Tell whether the object exists and is a data set."""
+        import h5py
+
+        return isinstance(self._walk(name), h5py.Dataset)
+
+    # checks -------------------------------------------------------------------------------------
+    def _dataset(self, name: str) -> h5py.Dataset:
+        import h5py
+
+        node = self._walk(name)
+        if node is None:
+            here = ", ".join(self.keys()[:12]) or "nothing"
+            raise DataError(
+                self.path, name, found=f"no such data set (the file holds {here})"
+            )
+        if not isinstance(node, h5py.Dataset):
+            raise DataError(self.path, name, found="a group", expected="a data set")
+        with reading(self.path, name):
+            if node.is_virtual:
+                raise DataError(
+                    self.path,
+                    name,
+                    found="a virtual data set",
+                    expected="data stored in this file",
+                    hint="copy it into a plain data set (h5repack)",
+                )
+            if node.external is not None:
+                raise DataError(
+                    self.path,
+                    name,
+                    found="external raw storage",
+                    expected="data stored in this file",
+                    hint="the bytes lie in another file of this machine; such files are refused",
+                )
+        return node
+
+    def _check_size(self, name: str, node: h5py.Dataset) -> None:
+        with reading(self.path, name):
+            declared = declared_bytes(node.shape or (), node.dtype.itemsize)
+            stored = int(node.id.get_storage_size())
+        refuse_unbacked(self.path, name, declared, stored)
+        self._declared += declared
+        self._stored += stored
+        refuse_unbacked(self.path, f"{name} and those before it", self._declared, self._stored)
+
+    def _check_filters(self, name: str, node: h5py.Dataset) -> None:
+        from h5py import h5z
+
+        with reading(self.path, name):
+            creation = node.id.get_create_plist()
+            filters = [int(creation.get_filter(i)[0]) for i in range(creation.get_nfilters())]
+        if len(filters) != len(set(filters)):
+            raise DataError(
+                self.path, name, found=f"filters {filters}", expected="each HDF5 filter once"
+            )
+        for number in filters:
+            if number in _BUILT_IN_FILTERS:
+                continue
+            _register_plugins()
+            if not h5z.filter_avail(number):
+                raise DataError(
+                    self.path,
+                    name,
+                    found=f"HDF5 filter {number}",
+                    expected="a filter of HDF5 or of the hdf5plugin package",
+                    hint="pip install hdf5plugin (filters of HDF5_PLUGIN_PATH are not loaded), or "
+                    "rewrite the file with h5repack -f GZIP=4",
+                )
+
+    # reading ------------------------------------------------------------------------------------
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the declared shape of a data set."""
+        return tuple(int(n) for n in (self._dataset(name).shape or ()))
+
+    def read(
+        self, name: str, *, kinds: str = "fiu", ndim: int | tuple[int, ...] | None = None
+    ) -> NDArray[Any]:
+        """Read a numeric data set after all checks.
+
+        :param name: path inside the file.
+        :param kinds: allowed NumPy kinds, of ``"cfiub"``; a compound of two floats named real and
+            imaginary counts as ``"c"``.
+        :param ndim: allowed number of axes.
+        :returns: the array, in the native byte order.
+        :raises DataError: missing, a group, external, virtual, wrong dtype, rank or size, unknown
+            filter, damaged.
+        """
+        node = self._dataset(name)
+        with reading(self.path, name):
+            dtype, shape = node.dtype, node.shape
+        pair = _complex_pair(dtype)
+        kind = "c" if pair else dtype.kind
+        if kind not in kinds or shape is None:
+            raise DataError(
+                self.path,
+                name,
+                found=f"dtype {dtype}" if shape is not None else "an empty data set",
+                expected=" or ".join(dict.fromkeys(_KINDS[k] for k in kinds)),
+            )
+        allowed = (ndim,) if isinstance(ndim, int) else ndim
+        if allowed is not None and len(shape) not in allowed:
+            raise DataError(
+                self.path,
+                name,
+                found=f"{len(shape)} axes, shape {tuple(shape)}",
+                expected=" or ".join(str(n) for n in allowed) + " axes",
+            )
+        self._check_size(name, node)
+        self._check_filters(name, node)
+        with reading(self.path, name):
+            array = np.asarray(node[()])
+        if pair:
+            array = array[pair[0]] + 1j * array[pair[1]]
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+    def get(
+        self, name: str, *, kinds: str = "fiu", ndim: int | tuple[int, ...] | None = None
+    ) -> NDArray[Any] | None:
+        """Like :meth:`read`, ``None`` if there is no such data set."""
+        return self.read(name, kinds=kinds, ndim=ndim) if name in self else None
+
+    def text(self, name: str, *, max_bytes: int = _MAX_ATTRIBUTE_BYTES) -> str:
+        """Read one string (scalar, or the only element), at most ``max_bytes`` long.
+
+        :raises DataError: missing, not a string, too long, not UTF-8.
+        """
+        import h5py
+
+        node = self._dataset(name)
+        with reading(self.path, name):
+            size = declared_bytes(node.shape or (), 1)
+            if h5py.check_string_dtype(node.dtype) is None or size != 1:
+                raise DataError(
+                    self.path, name, found=f"dtype {node.dtype}, {size} elements", expected="a string"
+                )
+            if node.dtype.kind == "S" and node.dtype.itemsize > max_bytes:
+                value: Any = b"x" * (max_bytes + 1)
+            else:
+                self._check_filters(name, node)
+                value = node[()]
+            value = value if isinstance(value, bytes | str) else np.asarray(value).reshape(-1)[0]
+            raw = value.encode() if isinstance(value, str) else bytes(value)
+            if len(raw) > max_bytes:
+                raise DataError(
+                    self.path,
+                    name,
+                    found=f"more than {max_bytes} bytes of text",
+                    expected=f"at most {max_bytes}",
+                )
+            return raw.decode("utf-8")
+
+    def attrs(self, name: str = "/") -> dict[str, Any]:
+        """Return the attributes of an object as plain str, int, float or numeric arrays.
+
+        Attributes of other types, or above 64 kB, are left out.
+        """
+        node = self._walk(name)
+        if node is None:
+            return {}
+        result: dict[str, Any] = {}
+        with reading(self.path, f"attributes of {name}"):
+            for key in node.attrs:
+                value = _plain_attribute(node.attrs, key)
+                if value is not None:
+                    result[str(key)] = value
+        return result
+
+
+def _plain_attribute(attributes: h5py.AttributeManager, key: str) -> Any:  # noqa: ANN401
+    import h5py
+
+    identifier = attributes.get_id(key)
+    dtype = identifier.dtype
+    if identifier.shape is None:
+        return None
+    if declared_bytes(identifier.shape, max(dtype.itemsize, 1)) > _MAX_ATTRIBUTE_BYTES:
+        return None
+    if h5py.check_string_dtype(dtype) is not None:
+        if declared_bytes(identifier.shape, 1) != 1:
+            return None
+        value = np.asarray(attributes[key], dtype=object).reshape(-1)[0]
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if dtype.kind not in "fiub":
+        return None
+    value = np.asarray(attributes[key])
+    return value.reshape(-1)[0].item() if value.size == 1 else value
+
+
+def _complex_pair(dtype: np.dtype[Any]) -> tuple[str, str] | None:
+    """Return the names of the two floats of a compound that means a complex number."""
+    names = dtype.names or ()
+    if len(names) == 2 and all(dtype[name].kind == "f" for name in names):
+        low = tuple(name.lower() for name in names)
+        if low in (("r", "i"), ("real", "imag"), ("re", "im")):
+            return names[0], names[1]
+    return None
+
+
+def _register_plugins() -> None:
+    """Register the filters of the hdf5plugin package, if it is installed."""
+    try:
+        import hdf5plugin  # noqa: F401
+    except ImportError:
+        return
+
+
+@contextmanager
+def _no_plugin_path() -> Iterator[None]:
+    """Empty the search path of HDF5 filter plug-ins (it may come from the environment)."""
+    from h5py import h5pl
+
+    saved = [h5pl.get(i) for i in range(h5pl.size())]
+    for _ in saved:
+        h5pl.remove(0)
+    try:
+        yield
+    finally:
+        for entry in saved:
+            h5pl.append(entry)
+
+
+@contextmanager
+def open_hdf5(path: Path | str) -> Iterator[GuardedHDF5]:
+    """Open an HDF5 file for guarded reading.
+
+    :param path: the file.
+    :raises DataError: missing, empty, not HDF5, truncated or damaged.
+    """
+    import h5py
+
+    path = Path(path)
+    check_regular_file(path)
+    if not is_hdf5(path):
+        raise DataError(path, found="no HDF5 signature", expected="an HDF5 file")
+    with _no_plugin_path():
+        with reading(path):
+            file = h5py.File(path, "r", locking="best-effort")
+        try:
+            yield GuardedHDF5(path, file)
+        finally:
+            file.close()

@@ -1,0 +1,131 @@
+"""``load(path)``: any supported file becomes a :class:`~sciinv.data.scan.Scan`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from sciinv.data import native
+from sciinv.data.checks import check_scan
+from sciinv.data.formats import dxchange, fastmri, hdf5, matlab, npy, npz, tiff
+from sciinv.data.guard import check_regular_file, reading
+from sciinv.data.scan import Scan
+from sciinv.data.sidecar import Sidecar, find_sidecar, read_sidecar
+from sciinv.errors import DataError
+
+__all__ = ["ALL_FORMATS", "ENTRY_POINTS", "Format", "load"]
+
+
+class Format(Protocol):
+    """What a format is: a module, or any object, with these three members.
+
+    Outsiders register theirs under the entry-point group :data:`ENTRY_POINTS`. ``sniff`` looks at
+    the content and never raises for foreign files; ``read`` raises ``DataError`` only.
+    """
+
+    NAME: str
+
+    def sniff(self, path: Path) -> bool:
+        """Tell whether the file is of this format."""
+
+    def read(self, path: Path, sidecar: Sidecar | None) -> Scan:
+        """Read it."""
+
+
+#: Entry-point group of formats that other packages provide.
+ENTRY_POINTS = "sciinv.formats"
+# in this order: layouts that describe themselves first, bare arrays (which need a side-car) last
+_SELF_DESCRIBING: tuple[Any, ...] = (native, fastmri, dxchange)
+_BARE: tuple[Any, ...] = (npy, npz, matlab, tiff, hdf5)
+#: Every built-in format in the order in which it is asked.
+ALL_FORMATS: tuple[Format, ...] = cast(tuple[Format, ...], (*_SELF_DESCRIBING, *_BARE))
+
+_SUFFIXES = {
+    ".h5": "HDF5",
+    ".hdf5": "HDF5",
+    ".hdf": "HDF5",
+    ".nxs": "HDF5",
+    ".cxi": "HDF5",
+    ".npy": "NumPy",
+    ".npz": "NumPy (zip)",
+    ".mat": "MATLAB",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+_MAGIC = (
+    (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    (b"\x93NUMPY", "NumPy"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "gzip"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"MATLAB 5.0", "MATLAB 5"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"%PDF", "PDF"),
+    (b"\x80\x02", "a Python pickle"),
+    (b"\x80\x04", "a Python pickle"),
+    (b"\x80\x05", "a Python pickle"),
+    (b"<?xml", "XML text"),
+    (b"<", "XML or HTML text"),
+)
+
+
+def load(path: Path | str, *, sidecar: Path | str | None = None) -> Scan:
+    """Read a scan, recognised by its content.
+
+    Formats: sciinv's own HDF5, fastMRI HDF5, DXchange HDF5, and bare arrays (.npy, .npz, MATLAB 5,
+    TIFF, HDF5 data sets) that a side-car describes; others by entry point.
+
+    :param path: the file.
+    :param sidecar: TOML file that describes a bare array, or completes a file (pixel size,
+        rotation axis, noise); by default ``<file>.toml`` or ``<stem>.toml`` next to it.
+    :returns: the checked scan; ``Scan.notes`` says what was assumed.
+    :raises DataError: one line that names file, field, found and expected.
+    """
+    path = Path(path)
+    check_regular_file(path)
+    side = _sidecar_of(path, sidecar)
+    for candidate in _formats():
+        with reading(path):
+            known = bool(candidate.sniff(path))
+        if known:
+            with reading(path):
+                return check_scan(candidate.read(path, side))
+    raise DataError(
+        path,
+        found=_describe(path),
+        expected="one of the formats " + ", ".join(f.NAME for f in ALL_FORMATS),
+    )
+
+
+def _sidecar_of(path: Path, given: Path | str | None) -> Sidecar | None:
+    found = find_sidecar(path) if given is None else Path(given)
+    return None if found is None else read_sidecar(found)
+
+
+def _formats() -> Iterator[Format]:
+    """Self-describing layouts, those of other packages, bare arrays."""
+    from importlib.metadata import entry_points
+
+    yield from _SELF_DESCRIBING
+    for entry in entry_points(group=ENTRY_POINTS):
+        yield entry.load()
+    yield from _BARE
+
+
+def _describe(path: Path) -> str:
+    """Say what the content looks like and, if the suffix claims otherwise, that it does."""
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    content = next((name for magic, name in _MAGIC if head.startswith(magic)), None)
+    if content is None:
+        try:
+            head.decode("utf-8")
+            content = "text"
+        except UnicodeDecodeError:
+            content = "unknown binary content"
+    claimed = _SUFFIXES.get(path.suffix.lower())
+    return content if claimed in (None, content) else f"{content}, not {claimed}"

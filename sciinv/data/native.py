@@ -1,0 +1,221 @@
+"""sciinv's own HDF5: every field of a :class:`~sciinv.data.scan.Scan`, versioned.
+
+The layout is documented in ``docs/formats.md``. The root carries the attribute
+``sciinv_format = 1``; a file of a newer version is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from sciinv.data.checks import check_scan
+from sciinv.data.guard import GuardedHDF5, is_hdf5, open_hdf5
+from sciinv.data.scan import MRIGeometry, ParallelGeometry, Scan
+from sciinv.data.sidecar import Sidecar
+from sciinv.errors import DataError
+
+__all__ = ["FORMAT_VERSION", "NAME", "read", "sniff", "write_scan"]
+
+NAME = "sciinv"
+FORMAT_VERSION = 1
+_MARK = "sciinv_format"
+_OPTIONAL = ("valid", "counts", "blank", "coil_maps", "reference")
+_KINDS = {"valid": "biu", "counts": "f", "blank": "f", "coil_maps": "c", "reference": "f"}
+_DTYPES: dict[str, Any] = {
+    "valid": np.bool_,
+    "counts": np.float32,
+    "blank": np.float32,
+    "coil_maps": np.complex64,
+    "reference": np.float32,
+}
+
+
+def sniff(path: Path) -> bool:
+    """Tell whether the file is HDF5 with the attribute ``sciinv_format``."""
+    if not is_hdf5(path):
+        return False
+    with open_hdf5(path) as file:
+        return _MARK in file.attrs()
+
+
+def read(path: Path, sidecar: Sidecar | None = None) -> Scan:
+    """Read a scan that :func:`write_scan` wrote; a side-car is not needed and not used.
+
+    :raises DataError: a newer version, a missing or wrong field.
+    """
+    with open_hdf5(path) as file:
+        attributes = file.attrs()
+        version = attributes.get(_MARK)
+        if version != FORMAT_VERSION:
+            raise DataError(
+                path,
+                _MARK,
+                found=repr(version)[:40],
+                expected=f"{FORMAT_VERSION}",
+                hint="written by a newer sciinv?",
+            )
+        kind = attributes.get("kind")
+        if kind not in ("mri", "ct"):
+            raise DataError(path, "kind", found=repr(kind)[:40], expected='"mri" or "ct"')
+        data = file.read("data", kinds="c" if kind == "mri" else "f", ndim=(3, 4, 5))
+        geometry = _read_mri(file) if kind == "mri" else _read_ct(file)
+        extra: dict[str, Any] = {}
+        for name in _OPTIONAL:
+            array = file.get(name, kinds=_KINDS[name])
+            extra[name] = None if array is None else array.astype(_DTYPES[name])
+        affine = file.read("affine", kinds="f", ndim=2)
+        notes = _read_json(file, "notes", list)
+        header = _read_json(file, "header", dict)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise DataError(path, "affine", found=f"shape {affine.shape}", expected="finite 4 x 4")
+    noise = attributes.get("noise_std")
+    return Scan(
+        kind=kind,
+        data=data.astype(np.complex64 if kind == "mri" else np.float32),
+        geometry=geometry,
+        format=NAME,
+        source=path,
+        units=str(attributes.get("units", "a.u.")),
+        affine=affine.astype(np.float64),
+        noise_std=None if noise is None else _number(file, "noise_std", noise),
+        notes=tuple(str(note) for note in notes),
+        header={str(key): str(value) for key, value in header.items()},
+        **extra,
+    )
+
+
+def write_scan(scan: Scan, path: Path | str) -> Path:
+    """Write a scan to sciinv's HDF5, atomically: an existing file stays whole until the end.
+
+    :param scan: checked before anything is written.
+    :param path: destination, usually ``*.h5``.
+    :returns: the path.
+    :raises DataError: the scan is inconsistent.
+    """
+    import h5py
+
+    check_scan(scan)
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+    try:
+        with h5py.File(temporary, "w-") as file:
+            file.attrs[_MARK] = FORMAT_VERSION
+            file.attrs["kind"] = scan.kind
+            file.attrs["units"] = scan.units
+            if scan.noise_std is not None:
+                file.attrs["noise_std"] = float(scan.noise_std)
+            file["data"] = scan.data
+            file["affine"] = np.asarray(scan.affine, dtype=np.float64)
+            file["notes"] = json.dumps(list(scan.notes))
+            file["header"] = json.dumps(dict(scan.header))
+            for name in _OPTIONAL:
+                array = getattr(scan, name)
+                if array is not None:
+                    file[name] = array.astype(np.uint8) if name == "valid" else array
+            _write_geometry(file.create_group("geometry"), scan.geometry)
+        os.replace(temporary, path)  # noqa: PTH105 - the atomic call, by its usual name
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _write_geometry(group: Any, geometry: MRIGeometry | ParallelGeometry) -> None:  # noqa: ANN401
+    attributes: dict[str, Any] = {"image_shape": np.asarray(geometry.image_shape, dtype=np.int64)}
+    if isinstance(geometry, MRIGeometry):
+        group["mask"] = geometry.mask.astype(np.uint8)
+        attributes["voxel_size"] = np.asarray(geometry.voxel_size, dtype=np.float64)
+        if geometry.readout_axis is not None:
+            attributes["readout_axis"] = geometry.readout_axis
+    else:
+        group["angles"] = np.asarray(geometry.angles, dtype=np.float64)
+        for name in _CT_NUMBERS:
+            attributes[name] = getattr(geometry, name)
+    for key, value in attributes.items():
+        group.attrs[key] = value
+
+
+_CT_NUMBERS = ("detector_spacing", "pixel_size", "axis_shift", "slice_spacing")
+
+
+def _number(file: GuardedHDF5, name: str, value: Any, *, positive: bool = True) -> float:  # noqa: ANN401
+    if not isinstance(value, int | float) or not np.isfinite(value) or (positive and value <= 0):
+        raise DataError(
+            file.path,
+            name,
+            found=repr(value)[:40],
+            expected="a positive number" if positive else "a number",
+        )
+    return float(value)
+
+
+def _shape(file: GuardedHDF5, attributes: dict[str, Any]) -> tuple[int, ...]:
+    value = attributes.get("image_shape")
+    array = np.atleast_1d(np.asarray(value if value is not None else []))
+    if array.dtype.kind not in "iu" or array.size not in (2, 3) or np.any(array < 1):
+        raise DataError(
+            file.path, "geometry/image_shape", found=repr(value)[:40], expected="2 or 3 integers"
+        )
+    return tuple(int(n) for n in array)
+
+
+def _read_mri(file: GuardedHDF5) -> MRIGeometry:
+    attributes = file.attrs("geometry")
+    shape = _shape(file, attributes)
+    voxel = np.atleast_1d(np.asarray(attributes.get("voxel_size", (1.0, 1.0, 1.0)), dtype=float))
+    if voxel.size != 3:
+        raise DataError(
+            file.path, "geometry/voxel_size", found=f"{voxel.size} numbers", expected="3"
+        )
+    sizes = [_number(file, "geometry/voxel_size", v.item()) for v in voxel]
+    readout = attributes.get("readout_axis")
+    if readout is not None and readout not in range(len(shape)):
+        raise DataError(
+            file.path, "geometry/readout_axis", found=repr(readout)[:40], expected="an image axis"
+        )
+    mask = file.read("geometry/mask", kinds="biu", ndim=(len(shape), len(shape) + 1))
+    return MRIGeometry(
+        image_shape=shape,
+        mask=mask.astype(bool),
+        voxel_size=(sizes[0], sizes[1], sizes[2]),
+        readout_axis=readout,
+    )
+
+
+def _read_ct(file: GuardedHDF5) -> ParallelGeometry:
+    attributes = file.attrs("geometry")
+    shape = _shape(file, attributes)
+    if len(shape) != 2:
+        raise DataError(file.path, "geometry/image_shape", found=shape, expected="2 integers")
+    numbers = {
+        name: _number(
+            file, f"geometry/{name}", attributes.get(name), positive=name != "axis_shift"
+        )
+        for name in _CT_NUMBERS
+    }
+    angles = file.read("geometry/angles", kinds="f", ndim=1).astype(np.float64)
+    if not np.isfinite(angles).all():
+        raise DataError(file.path, "geometry/angles", found="NaN or Inf", expected="radians")
+    return ParallelGeometry(
+        angles=angles,
+        num_detectors=file.shape("data")[-1],
+        image_shape=(shape[0], shape[1]),
+        **numbers,
+    )
+
+
+def _read_json(file: GuardedHDF5, name: str, kind: type) -> Any:  # noqa: ANN401
+    if name not in file:
+        return kind()
+    try:
+        value = json.loads(file.text(name, max_bytes=2**20))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, kind):
+        raise DataError(file.path, name, found="other text", expected=f"a JSON {kind.__name__}")
+    return value

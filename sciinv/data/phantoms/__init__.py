@@ -1,0 +1,24 @@
+"""Procedural images: phantoms with known truth and random scenes to train generic priors on.
+
+Everything here is NumPy and numba, deterministic given a ``numpy.random.Generator``, and free of
+measured data: a prior trained on these scenes knows edges, shells, folds and textures, no anatomy.
+"""
+
+from __future__ import annotations
+
+from sciinv.data.phantoms.analytic import ellipses, ellipsoids, shepp_logan
+from sciinv.data.phantoms.fields import power_law_field, ring_field, smooth_field
+from sciinv.data.phantoms.leaves import dead_leaves
+from sciinv.data.phantoms.scenes import patches, scene
+
+__all__ = [
+    "dead_leaves",
+    "ellipses",
+    "ellipsoids",
+    "patches",
+    "power_law_field",
+    "ring_field",
+    "scene",
+    "shepp_logan",
+    "smooth_field",
+]
