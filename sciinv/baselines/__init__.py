@@ -1,0 +1,56 @@
+"""Classical reconstructions without a learned prior: previews, comparisons and start values.
+
+All take ``(y, physics)`` as torch tensors and a linear deepinv ``Physics`` and return the image
+``(B, C, *spatial)``; every row of the batch is its own problem. Names are imported on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__all__ = [
+    "cg_sense",
+    "fbp",
+    "l1_wavelet",
+    "sirt",
+    "solve_tv",
+    "tv",
+    "tv_lambda",
+    "wavelet_lambda",
+    "zero_filled",
+]
+
+# modules are not named like the functions: importing ``baselines.tv`` would put the module in the
+# place of the function
+_LAZY = {
+    "cg_sense": "sciinv.baselines.least_squares",
+    "fbp": "sciinv.baselines.backprojection",
+    "l1_wavelet": "sciinv.baselines.sparse",
+    "sirt": "sciinv.baselines.algebraic",
+    "solve_tv": "sciinv.baselines.total_variation",
+    "tv": "sciinv.baselines.total_variation",
+    "tv_lambda": "sciinv.baselines.strength",
+    "wavelet_lambda": "sciinv.baselines.strength",
+    "zero_filled": "sciinv.baselines.backprojection",
+}
+
+if TYPE_CHECKING:
+    from sciinv.baselines.algebraic import sirt
+    from sciinv.baselines.backprojection import fbp, zero_filled
+    from sciinv.baselines.least_squares import cg_sense
+    from sciinv.baselines.sparse import l1_wavelet
+    from sciinv.baselines.strength import tv_lambda, wavelet_lambda
+    from sciinv.baselines.total_variation import solve_tv, tv
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in _LAZY:
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'sciinv.baselines' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
