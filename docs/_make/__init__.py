@@ -1,0 +1,1 @@
+"""What the documentation's pages show that is computed: figures and tables."""
