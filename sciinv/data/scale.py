@@ -22,7 +22,11 @@ def low_resolution_magnitude(
     mask: NDArray[np.bool_] | None = None,
     coil_maps: NDArray[Any] | None = None,
 ) -> NDArray[np.float64]:
-    """Combined magnitude of the fully sampled centre of k-space, Hann-windowed.
+    """Combined magnitude of the fully sampled centre of k-space, its outer half tapered.
+
+    The taper (flat, then a cosine over the outer half: Tukey) suppresses ringing; a full Hann
+    window would halve the resolution again and make the level depend on the undersampling (by 28 %
+    instead of 14 % between a full scan and 12 calibration lines of a real brain).
 
     :param kspace: centred, ``(coils, *image_shape)``.
     :param mask: sampled positions ``image_shape``; nonzero samples by default.
@@ -39,8 +43,8 @@ def low_resolution_magnitude(
         n = part.stop - part.start
         if n == kspace.shape[axis]:
             continue  # complete axis: nothing to taper
-        # samples of a Hann window over the n points, none of them zero
-        window = np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2
+        t = np.abs(2 * np.arange(n) + 1 - n) / n  # 0 in the middle, just below 1 at the ends
+        window = np.cos(np.pi * np.maximum(t - 0.5, 0.0)) ** 2
         shape = [1] * block.ndim
         shape[axis] = n
         block = block * window.reshape(shape)
