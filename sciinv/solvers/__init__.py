@@ -1,0 +1,55 @@
+"""Posterior samplers. A new method is one file and one line in ``ALL_SOLVERS``."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from sciinv.solvers.base import STOP, GuidedSolver, SampleInfo, Solver, Step, StepInfo
+from sciinv.solvers.decoupled.pnp_hqs import PnPHQS
+from sciinv.solvers.guidance.dps import DPS
+from sciinv.solvers.guidance.mmt import MMT
+from sciinv.solvers.guidance.moment_matching import MomentMatching
+from sciinv.solvers.integrators import DDIM, Ancestral, Euler, Heun
+
+if TYPE_CHECKING:
+    from deepinv.physics import Physics
+
+# order = order of preference for linear operators
+ALL_SOLVERS: tuple[type[Solver], ...] = (MMT, MomentMatching, DPS, PnPHQS)
+
+
+def available() -> dict[str, type[Solver]]:
+    """Return every solver by name: the package's, then those of the ``sciinv.solvers`` entry point."""
+    found = {solver.__name__: solver for solver in ALL_SOLVERS}
+    for point in entry_points(group="sciinv.solvers"):
+        found.setdefault(point.name, point.load())
+    return found
+
+
+def compatible(physics: Physics, prior: object | None = None) -> list[str]:
+    """Names of the solvers that fit this operator and its noise (and the prior, if given)."""
+    from sciinv.solvers.compatibility import fitting
+
+    return fitting(available().values(), physics, prior)
+
+
+__all__ = [
+    "ALL_SOLVERS",
+    "DDIM",
+    "DPS",
+    "MMT",
+    "STOP",
+    "Ancestral",
+    "Euler",
+    "GuidedSolver",
+    "Heun",
+    "MomentMatching",
+    "PnPHQS",
+    "SampleInfo",
+    "Solver",
+    "Step",
+    "StepInfo",
+    "available",
+    "compatible",
+]

@@ -1,0 +1,1 @@
+"""Decoupled data consistency: denoise, pull to the data, go on."""

@@ -1,0 +1,1 @@
+"""Guidance methods: conditional denoisers and moment-matched transitions."""

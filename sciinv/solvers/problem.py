@@ -1,0 +1,170 @@
+"""The inverse problem of a block of rows (one row per scan and sample), and the prior on it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from deepinv.physics import LinearPhysics, Physics
+from torch import Tensor
+
+from sciinv.linalg import row_dot
+
+Prior = Callable[..., Tensor]
+
+
+def _measurement_mask(physics: Physics, y: Tensor) -> Tensor | None:
+    """Where measurements exist; noise drawn elsewhere would only waste Krylov vectors."""
+    mask = getattr(physics, "measurement_mask", None)
+    if mask is None:
+        # deepinv's masked operators (MRI, inpainting) keep zero-filled measurements
+        mask = getattr(physics, "mask", None)
+    if not isinstance(mask, Tensor):
+        return None
+    try:
+        if torch.broadcast_shapes(mask.shape, y.shape) != y.shape:
+            return None
+    except RuntimeError:
+        return None
+    return mask != 0
+
+
+def select_scans(physics: Physics, index: Tensor, batch: int) -> Physics:
+    """Return ``physics`` for the scans ``index`` of a batch of ``batch``.
+
+    Our operators know how (``rows``). A foreign operator is copied with every tensor whose first
+    axis is the batch cut to the scans asked for; one that is the same for all scans is used as is.
+    """
+    if hasattr(physics, "rows"):
+        rows: Physics = physics.rows(index) if getattr(physics, "batch", 1) > 1 else physics
+        return rows
+    if batch == 1:
+        return physics
+    names = [n for n, t in physics.named_buffers() if t.ndim > 1 and t.shape[0] == batch]
+    if not names:
+        return physics
+    new = copy.deepcopy(physics)
+    for name in names:
+        owner: torch.nn.Module = new
+        *path, last = name.split(".")
+        for part in path:
+            owner = getattr(owner, part)
+        setattr(owner, last, getattr(owner, last).index_select(0, index))
+    return new
+
+
+class Problem:
+    """Measurement, operator and noise level of a block of rows.
+
+    Everything that a solver asks for repeatedly lives in image space: ``A^T y`` is computed once,
+    ``normal`` is ``A^T A``. All norms are per row and accumulated in float64.
+
+    :param y: measurements of the scans, ``(B, ...)``.
+    :param physics: operator on the batch of scans.
+    :param scan_of_row: ``(R,)`` LongTensor, the scan of each row.
+    :param sigma: noise standard deviation per real component (positive).
+    """
+
+    def __init__(self, y: Tensor, physics: Physics, scan_of_row: Tensor, sigma: float) -> None:
+        self.scan_of_row = scan_of_row.to(y.device)
+        self.sigma = sigma
+        self.physics = select_scans(physics, scan_of_row, y.shape[0])
+        mask = _measurement_mask(physics, y)
+        self._y = y if mask is None else torch.where(mask, y, torch.zeros_like(y))
+        self._scan_physics = physics
+        self._mask = mask
+        self.rows = int(scan_of_row.shape[0])
+        # real measured components per row
+        self.count = (
+            torch.full((self.rows,), math.prod(y.shape[1:]), dtype=torch.float64, device=y.device)
+            if mask is None
+            else mask.expand(y.shape).flatten(1).sum(1).double()[self.scan_of_row]
+        )
+
+    @property
+    def measurement_shape(self) -> tuple[int, ...]:
+        """Shape of one row's measurement."""
+        return tuple(self._y.shape[1:])
+
+    @cached_property
+    def y(self) -> Tensor:
+        """Measurement of every row, ``(R, ...)``."""
+        return self._y.index_select(0, self.scan_of_row)
+
+    @cached_property
+    def aty(self) -> Tensor:
+        """``A^T y`` of every row, ``(R, C, ...)``, computed once per scan."""
+        physics = self._scan_physics
+        assert isinstance(physics, LinearPhysics)  # noqa: S101  checked by the compatibility test
+        return physics.A_adjoint(self._y).contiguous().index_select(0, self.scan_of_row)
+
+    @cached_property
+    def yy(self) -> Tensor:
+        """``|y|^2`` of every row, float64."""
+        return row_dot(self._y, self._y).index_select(0, self.scan_of_row)
+
+    def A(self, x: Tensor) -> Tensor:
+        """Apply the operator to every row."""
+        return self.physics.A(x)
+
+    def vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """``A'(x)^T v`` of every row."""
+        return self.physics.A_vjp(x, v)
+
+    def A_adjoint(self, v: Tensor) -> Tensor:
+        """Apply the adjoint to every row."""
+        return self.physics.A_adjoint(v).contiguous()  # type: ignore[operator]
+
+    def normal(self, x: Tensor) -> Tensor:
+        """``A^T A x`` of every row."""
+        return self.physics.A_adjoint_A(x).contiguous()  # type: ignore[operator]
+
+    def masked(self, v: Tensor) -> Tensor:
+        """Zero the components of ``v`` that were not measured."""
+        if self._mask is None:
+            return v
+        mask = self._mask
+        if mask.shape[0] > 1:
+            mask = mask.index_select(0, self.scan_of_row)
+        return torch.where(mask, v, torch.zeros_like(v))
+
+    def residual_sq(self, x: Tensor, normal_x: Tensor | None = None) -> Tensor:
+        """``|y - A x|^2`` per row for a linear operator, from image-sized vectors only."""
+        nx = self.normal(x) if normal_x is None else normal_x
+        value = self.yy - 2 * row_dot(x, self.aty) + row_dot(x, nx)
+        return value.clamp_min(0)
+
+    def misfit(self, x: Tensor) -> Tensor:
+        """Chi-squared per measured component of every row; 1 fits to the noise."""
+        if isinstance(self.physics, LinearPhysics):
+            residual = self.residual_sq(x)
+        else:
+            r = self.masked(self.y - self.A(x))
+            residual = row_dot(r, r)
+        return residual / (self.count * self.sigma**2)
+
+
+class Linearised:
+    """The denoiser at one state: ``D`` and the product with its Jacobian.
+
+    ``jacobian(v)`` is a vector-Jacobian product ``J^T v``: the exact posterior covariance
+    ``s^2 J`` is symmetric, and methods that cannot trust a learned ``J`` to be symmetrise it.
+    """
+
+    def __init__(self, prior: Prior, x: Tensor, sigma: float) -> None:
+        with torch.enable_grad():
+            self._x = x.detach().requires_grad_(True)
+            self._d = prior(self._x, sigma)
+        self.d = self._d.detach()
+        self.vjps = 0
+
+    def jacobian(self, v: Tensor) -> Tensor:
+        """``J^T v`` for every row; the graph is kept for the next call."""
+        self.vjps += 1
+        if not self._d.requires_grad:
+            return torch.zeros_like(v)
+        (g,) = torch.autograd.grad(self._d, self._x, v, retain_graph=True)
+        return g.contiguous()
