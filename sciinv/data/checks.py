@@ -157,9 +157,7 @@ def _check_ct(scan: Scan, geometry: ParallelGeometry) -> None:
             expected=f"{full[1]}, the number of projections",
         )
     if geometry.num_detectors != full[2]:
-        raise DataError(
-            where, "num_detectors", found=geometry.num_detectors, expected=f"{full[2]}"
-        )
+        raise DataError(where, "num_detectors", found=geometry.num_detectors, expected=f"{full[2]}")
     if full[2] < 2:
         raise DataError(where, "data", found=f"{full[2]} detector column", expected="2 or more")
     for name in ("valid", "counts", "blank"):

@@ -142,9 +142,7 @@ def find_rotation_axis(
     return float(best)
 
 
-def _half_turn(
-    sinogram: NDArray[np.float64], angles: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _half_turn(sinogram: NDArray[np.float64], angles: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sort by angle and keep one half turn."""
     if sinogram.ndim != 2 or len(angles) != len(sinogram):
         raise DataError(

@@ -63,7 +63,11 @@ def reading(path: Path, field: str | None = None) -> Iterator[None]:
         text = (str(error) or "no message").splitlines()[0][:300]
         hint = "the file is truncated or damaged" if "truncated" in text else None
         raise DataError(
-            path, field, found=f"{type(error).__name__}: {text}", expected="a readable file", hint=hint
+            path,
+            field,
+            found=f"{type(error).__name__}: {text}",
+            expected="a readable file",
+            hint=hint,
         ) from error
 
 
@@ -195,9 +199,7 @@ class GuardedHDF5:
         node = self._walk(name)
         if node is None:
             here = ", ".join(self.keys()[:12]) or "nothing"
-            raise DataError(
-                self.path, name, found=f"no such data set (the file holds {here})"
-            )
+            raise DataError(self.path, name, found=f"no such data set (the file holds {here})")
         if not isinstance(node, h5py.Dataset):
             raise DataError(self.path, name, found="a group", expected="a data set")
         with reading(self.path, name):
@@ -316,7 +318,10 @@ class GuardedHDF5:
             size = declared_bytes(node.shape or (), 1)
             if h5py.check_string_dtype(node.dtype) is None or size != 1:
                 raise DataError(
-                    self.path, name, found=f"dtype {node.dtype}, {size} elements", expected="a string"
+                    self.path,
+                    name,
+                    found=f"dtype {node.dtype}, {size} elements",
+                    expected="a string",
                 )
             if node.dtype.kind == "S" and node.dtype.itemsize > max_bytes:
                 value: Any = b"x" * (max_bytes + 1)

@@ -45,10 +45,14 @@ def sniff(path: Path) -> bool:
 
 
 def read(path: Path, sidecar: Sidecar | None = None) -> Scan:
-    """Read a scan that :func:`write_scan` wrote; a side-car is not needed and not used.
+    """Read a scan that :func:`write_scan` wrote; it is complete, so a side-car is refused.
 
     :raises DataError: a newer version, a missing or wrong field.
     """
+    if sidecar is not None:
+        raise DataError(
+            sidecar.path, found="a side-car", expected=f"none: {path.name} describes itself"
+        )
     with open_hdf5(path) as file:
         attributes = file.attrs()
         version = attributes.get(_MARK)
@@ -193,9 +197,7 @@ def _read_ct(file: GuardedHDF5) -> ParallelGeometry:
     if len(shape) != 2:
         raise DataError(file.path, "geometry/image_shape", found=shape, expected="2 integers")
     numbers = {
-        name: _number(
-            file, f"geometry/{name}", attributes.get(name), positive=name != "axis_shift"
-        )
+        name: _number(file, f"geometry/{name}", attributes.get(name), positive=name != "axis_shift")
         for name in _CT_NUMBERS
     }
     angles = file.read("geometry/angles", kinds="f", ndim=1).astype(np.float64)

@@ -104,9 +104,10 @@ def _outwardness(shape: tuple[int, ...], readout_axis: int | None) -> NDArray[np
     """
     # half a sample is added so that no axis makes the product exactly zero
     coordinates = [
-        (np.abs(np.arange(n) - n // 2) + 0.5).reshape([-1 if a == i else 1 for a in range(len(shape))])
-        / n
-        for i, n in enumerate(shape)
+        ((np.abs(np.arange(n) - n // 2) + 0.5) / n).reshape(
+            [-1 if other == axis else 1 for other in range(len(shape))]
+        )
+        for axis, n in enumerate(shape)
     ]
     if readout_axis is not None and len(shape) == 3:
         rest = [c for axis, c in enumerate(coordinates) if axis != readout_axis]

@@ -53,8 +53,8 @@ def low_resolution_magnitude(
         np.fft.ifftn(np.fft.ifftshift(windowed, axes=axes), axes=axes, norm="ortho"), axes=axes
     )
     if coil_maps is not None:
-        return np.abs(np.sum(np.conj(coil_maps) * image, axis=0))
-    return np.sqrt(np.sum(np.abs(image) ** 2, axis=0))
+        return np.asarray(np.abs(np.sum(np.conj(coil_maps) * image, axis=0)))
+    return np.asarray(np.sqrt(np.sum(np.abs(image) ** 2, axis=0)))
 
 
 def mri_scale(
@@ -79,7 +79,7 @@ def mri_scale(
 def object_mask(image: NDArray[Any]) -> NDArray[np.bool_]:
     """Pixels of the object: those above a fifth of the 99.5th percentile."""
     image = np.asarray(image, dtype=np.float64)
-    return image > 0.2 * np.percentile(image, 99.5)
+    return np.asarray(image > 0.2 * np.percentile(image, 99.5))
 
 
 def ct_scale(image: NDArray[Any]) -> float:

@@ -17,7 +17,15 @@ from typing import Any
 
 from sciinv.errors import DataError
 
-__all__ = ["Angles", "ArrayRef", "Sidecar", "find_sidecar", "read_sidecar", "template"]
+__all__ = [
+    "Angles",
+    "ArrayRef",
+    "Sidecar",
+    "check_completes",
+    "find_sidecar",
+    "read_sidecar",
+    "template",
+]
 
 MAX_BYTES = 2**20
 KINDS = ("mri", "ct")
@@ -220,6 +228,9 @@ def _ref(table: Mapping[str, Any] | None) -> ArrayRef | None:
     return ArrayRef(table.get("file"), table.get("name"), table.get("axes"))
 
 
+_RANGE = ("start", "stop", "step", "count", "endpoint")
+
+
 def _angles(path: Path, table: Mapping[str, Any]) -> Angles:
     given = [key for key in ("values", "file", "count") if key in table]
     if "name" in table and "file" not in table:
@@ -239,7 +250,7 @@ def _angles(path: Path, table: Mapping[str, Any]) -> Angles:
         unit=table.get("unit"),
         values=table.get("values"),
         ref=_ref(table) if given[0] in ("file", "name") else None,
-        **{key: table[key] for key in ("start", "stop", "step", "count", "endpoint") if key in table},
+        **{key: value for key, value in table.items() if key in _RANGE},
     )
 
 
@@ -267,7 +278,7 @@ def read_sidecar(path: Path | str) -> Sidecar:
     kind = checked["kind"]
     other = "ct" if kind == "mri" else "mri"
     if other in checked:
-        raise DataError(path, other, found=f'a table [{other}]', expected=f'kind = "{other}"')
+        raise DataError(path, other, found=f"a table [{other}]", expected=f'kind = "{other}"')
     quantity = checked.get("quantity")
     if quantity is not None and quantity not in QUANTITIES[kind]:
         raise DataError(
@@ -322,13 +333,33 @@ def find_sidecar(path: Path) -> Path | None:
     return None
 
 
+def check_completes(sidecar: Sidecar, kind: str, form: str) -> None:
+    """Refuse a side-car that describes arrays which the file describes itself.
+
+    :raises DataError: another kind, or axes, quantity or arrays are given.
+    """
+    if sidecar.kind != kind:
+        raise DataError(
+            sidecar.path, "kind", found=f'"{sidecar.kind}"', expected=f'"{kind}" for {form} files'
+        )
+    given = [key for key in ("quantity", "axes") if getattr(sidecar, key)] + list(sidecar.arrays)
+    if given:
+        raise DataError(
+            sidecar.path,
+            given[0],
+            found="a key that describes arrays",
+            expected=f"only [{kind}] and [noise]: {form} files describe their arrays themselves",
+        )
+
+
 def template(shape: tuple[int, ...], is_complex: bool) -> str:
     """Return the smallest side-car for an array of this shape, ready to be edited."""
     if is_complex or (len(shape) > 2 and shape[-1] == 2):
         names = ["coil", "row", "column"] if is_complex else ["coil", "row", "column", "part"]
         names = ["slice"] * (len(shape) - len(names)) + names[max(0, len(names) - len(shape)) :]
         lines = ['kind = "mri"', 'quantity = "kspace"', f"axes = {_toml_list(names)}"]
-        return "\n".join([*lines, "[mri]", "voxel_size = [1.0, 1.0, 1.0]  # mm: slice, row, column"])
+        lines += ["[mri]", "voxel_size = [1.0, 1.0, 1.0]  # mm: slice, row, column"]
+        return "\n".join(lines)
     names = ["slice"] * max(0, len(shape) - 2) + ["angle", "detector"][max(0, 2 - len(shape)) :]
     count = shape[-2] if len(shape) > 1 else 1
     return "\n".join(

@@ -1,1 +1,1 @@
-"""One module per file format: ``NAME``, ``sniff(path) -> bool``, ``read(path, sidecar) -> Scan``."""
+"""One module a file format: ``NAME``, ``sniff(path) -> bool``, ``read(path, sidecar) -> Scan``."""

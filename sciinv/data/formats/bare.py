@@ -18,7 +18,7 @@ from sciinv.data.scan import Scan
 from sciinv.data.sidecar import AXES, Angles, ArrayRef, Sidecar, template
 from sciinv.errors import DataError
 
-__all__ = ["pick_name", "scan_of_array"]
+__all__ = ["pick_name", "read_angles", "read_any_array", "scan_of_array"]
 
 _CONTAINERS = ("npy", "npz", "matlab", "tiff", "hdf5")
 
@@ -212,7 +212,7 @@ def _ct(
             )
         flat = _beam(path, sidecar, "blank", array.shape)
         dark = _beam(path, sidecar, "dark", array.shape) if "dark" in sidecar.arrays else None
-    values, unit = _angles(path, sidecar, array.shape[1])
+    values, unit = read_angles(path, sidecar, array.shape[1])
     return ct_scan(path, form, array, values, unit, sidecar=sidecar, flat=flat, dark=dark)
 
 
@@ -251,7 +251,12 @@ def _beam(path: Path, sidecar: Sidecar, field: str, shape: tuple[int, ...]) -> N
     return array
 
 
-def _angles(path: Path, sidecar: Sidecar, count: int) -> tuple[NDArray[np.float64], str | None]:
+def read_angles(path: Path, sidecar: Sidecar, count: int) -> tuple[NDArray[np.float64], str | None]:
+    """Return the angles of a side-car as they are written, and their unit.
+
+    :param count: number of projections, for the hint if there are no angles.
+    :raises DataError: no angles, or a file of angles that is missing or not numeric.
+    """
     angles = sidecar.angles
     if angles is None:
         raise DataError(
@@ -274,6 +279,6 @@ def _angles(path: Path, sidecar: Sidecar, count: int) -> tuple[NDArray[np.float6
 def _regular(angles: Angles) -> NDArray[np.float64]:
     count = angles.count or 1
     if angles.step is not None:
-        return angles.start + angles.step * np.arange(count)
+        return angles.start + angles.step * np.arange(count, dtype=np.float64)
     stop = angles.start if angles.stop is None else angles.stop
-    return np.linspace(angles.start, stop, count, endpoint=angles.endpoint)
+    return np.linspace(angles.start, stop, count, endpoint=angles.endpoint, dtype=np.float64)

@@ -56,11 +56,12 @@ def read_array(path: Path, name: str | None) -> NDArray[Any]:
         raise DataError(
             path, name, found=f"a variable of class {listed[name][1]}", expected="numbers"
         )
+    if not numeric:
+        shown = ", ".join(f"{key} ({entry[1]})" for key, entry in list(listed.items())[:8])
+        raise DataError(path, found=shown or "no variable", expected="a numeric array")
     chosen = pick_name(path, numeric, name)
     shape, kind = listed[chosen]
     # complex arrays declare one number and store two
-    refuse_unbacked(
-        path, chosen, 2 * declared_bytes(shape, _ITEMSIZE[kind]), path.stat().st_size
-    )
+    refuse_unbacked(path, chosen, 2 * declared_bytes(shape, _ITEMSIZE[kind]), path.stat().st_size)
     with reading(path, chosen):
         return np.asarray(loadmat(path, variable_names=[chosen])[chosen])

@@ -68,6 +68,5 @@ def read_array(path: Path, name: str | None) -> NDArray[Any]:
                 )
         declared = declared_bytes((len(tif.pages), *shape), dtype.itemsize)
         refuse_unbacked(path, field, declared, size)
-        return np.stack([page.asarray() for page in tif.pages]) if len(tif.pages) > 1 else (
-            first.asarray()
-        )
+        pages = [np.asarray(page.asarray()) for page in tif.pages]
+    return np.stack(pages) if len(pages) > 1 else pages[0]
