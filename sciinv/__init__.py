@@ -19,13 +19,13 @@ _LAZY = {
     "Result": "sciinv.result",
     "Scan": "sciinv.data.scan",
     "load": "sciinv.data.load",
-    "reconstruct": "sciinv.reconstruct",
+    "reconstruct": "sciinv.reconstruction.run",
 }
 
 if TYPE_CHECKING:
     from sciinv.data.load import load
     from sciinv.data.scan import Scan
-    from sciinv.reconstruct import reconstruct
+    from sciinv.reconstruction.run import reconstruct
     from sciinv.result import Result
 
 

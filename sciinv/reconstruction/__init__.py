@@ -1,0 +1,1 @@
+"""The main job: a scan in, posterior samples in physical units out."""

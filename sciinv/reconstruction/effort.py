@@ -1,0 +1,109 @@
+"""How much work fits the time that the user has."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sciinv.reconstruction.model import Model
+from sciinv.solvers.problem import Linearised, Prior
+
+# what is given up first comes last in each tuple; below the last nothing is given up
+_SAMPLES = (16, 12, 8, 6, 4)
+_KRYLOV_MRI = (6, 5, 4)
+_KRYLOV_CT = (10, 8, 6, 5)
+_STEPS = (12, 10, 8)
+_POINT_STEPS = (32, 24, 16)
+_ROWS_TIMED = 2
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds for one image: network forward, network forward and vjp, and ``A^T A``."""
+
+    forward: float
+    vjp: float
+    normal: float
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Steps and dimensions of a run, and what it is expected to take for one slice.
+
+    :param point_steps: steps of the point estimate that sampling starts from.
+    :param steps: noise levels of the sampler.
+    :param krylov: dimension of its data system.
+    :param num_samples: posterior samples.
+    :param seconds: expected time.
+    """
+
+    point_steps: int
+    steps: int
+    krylov: int
+    num_samples: int
+    seconds: float
+    lanczos: int = 3
+    cg: int = 12
+
+
+def measure(model: Model, prior: Prior) -> Cost:
+    """Time the parts of a step on this machine, on two images together as in a run."""
+    channels, shape = model.physics.channels, model.physics.image_shape
+    x = torch.zeros((_ROWS_TIMED, channels, *shape), dtype=torch.float32)
+    _vjp(prior, x)  # first calls compile and allocate
+    forward, vjp = _vjp(prior, x)
+    one = x[:1]
+    model.physics.A_adjoint_A(one)
+    begin = time.perf_counter()
+    model.physics.A_adjoint_A(one)
+    normal = time.perf_counter() - begin
+    return Cost(forward / _ROWS_TIMED, vjp / _ROWS_TIMED, normal)
+
+
+def _vjp(prior: Prior, x: Tensor) -> tuple[float, float]:
+    begin = time.perf_counter()
+    at = Linearised(prior, x, 0.1)
+    middle = time.perf_counter()
+    at.jacobian(x)
+    return middle - begin, time.perf_counter() - middle
+
+
+def expected_seconds(effort: Effort, cost: Cost) -> float:
+    """Seconds for one slice: point estimate, then all samples."""
+    point = effort.point_steps * (cost.forward + effort.cg * cost.normal)
+    products = effort.lanczos + effort.krylov
+    step = cost.forward + products * cost.vjp + (effort.krylov + 2) * cost.normal
+    return point + effort.num_samples * effort.steps * step
+
+
+def fit(
+    cost: Cost,
+    budget: float,
+    *,
+    ct: bool,
+    num_samples: int | None = None,
+    steps: int | None = None,
+    krylov: int | None = None,
+) -> Effort:
+    """Return the largest effort that fits ``budget`` seconds for one slice.
+
+    Given up in this order: the dimension of the data system, samples down to 4, steps. What the
+    caller fixed stays. The smallest effort may exceed the budget; its ``seconds`` tell.
+    """
+    krylovs = (krylov,) if krylov else (_KRYLOV_CT if ct else _KRYLOV_MRI)
+    counts = (num_samples,) if num_samples else _SAMPLES
+    lengths = (steps,) if steps else _STEPS
+    best = Effort(_POINT_STEPS[0], lengths[0], krylovs[0], counts[0], math.inf)
+    for point in _POINT_STEPS:
+        for length in lengths:
+            for count in counts:
+                for dimension in krylovs:
+                    trial = Effort(point, length, dimension, count, 0.0)
+                    best = replace(trial, seconds=expected_seconds(trial, cost))
+                    if best.seconds <= budget:
+                        return best
+    return best

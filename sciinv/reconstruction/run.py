@@ -1,0 +1,454 @@
+"""``reconstruct``: from a scan to a result, in one readable function."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sciinv import __version__
+from sciinv.baselines import cg_sense, fbp
+from sciinv.data.load import load
+from sciinv.data.scan import ParallelGeometry, Scan
+from sciinv.errors import DataError, SciinvError
+from sciinv.priors import load as load_prior
+from sciinv.random import child_generators
+from sciinv.reconstruction.effort import Cost, Effort, fit, measure
+from sciinv.reconstruction.model import Model, build_model
+from sciinv.reconstruction.progress import Progress
+from sciinv.result import Result, Status
+from sciinv.solvers import MMT, PnPHQS, Solver, StepInfo, available
+from sciinv.solvers.problem import Prior
+
+DEFAULT_BUDGET = 300.0
+DEFAULT_PRIOR = "generic"
+# sampling starts from the point estimate plus noise of this share of the intensity scale: above it
+# a prior of procedural images is wrong about real anatomy, below it right about local structure
+START_LEVEL = 0.25
+_SENSE_LAMBDA = 0.01
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, before it does it.
+
+    :param solver: name of the sampler.
+    :param seconds: expected time of sampling, all slices.
+    :param memory: expected peak of memory in bytes, roughly.
+    """
+
+    solver: str
+    prior: str
+    effort: Effort
+    slices: int
+    noise: float
+    scale: float
+    seconds: float
+    memory: int
+
+
+def reconstruct(
+    scan: Scan | str | Path,
+    prior: str | Path | Prior | None = None,
+    solver: str | Callable[[Prior], Solver] | None = None,
+    num_samples: int | None = None,
+    seed: int = 0,
+    *,
+    steps: int | None = None,
+    krylov: int | None = None,
+    noise_std: float | None = None,
+    scale: float | None = None,
+    time_budget: float = DEFAULT_BUDGET,
+    slices: slice | None = None,
+    max_batch: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Draw posterior images of a scan.
+
+    Without options: coil maps, noise level and intensity scale come from the scan itself; the prior
+    is the shipped ``generic`` one; a deterministic point estimate (:class:`~sciinv.solvers.PnPHQS`)
+    is made first and :class:`~sciinv.solvers.MMT` samples around it; the effort fits the time
+    budget. The samples then describe the posterior *near one estimate*. With another solver, or
+    ``solver="MMT"`` named explicitly, sampling starts from noise.
+
+    :param scan: a :class:`~sciinv.data.scan.Scan` or the path of a file.
+    :param prior: shipped name, path of a ``.safetensors`` file, or a denoiser ``D(x, sigma)`` on
+        images of robust maximum 1.
+    :param solver: name (see :func:`sciinv.solvers.available`) or a factory ``prior -> Solver``.
+    :param num_samples: posterior samples; by default 16, fewer if the time budget asks for it.
+    :param seed: of all random draws.
+    :param steps: noise levels of the sampler.
+    :param krylov: dimension of the sampler's data system.
+    :param noise_std: noise per real component in the measurement's units, instead of the estimate.
+    :param scale: image intensity that is 1 for the prior, instead of the estimate.
+    :param time_budget: seconds that sampling may take, all slices together.
+    :param slices: slices of the stack to reconstruct, all by default.
+    :param max_batch: images that go through the network together.
+    :param progress: told what happens.
+    :raises DataError: the scan cannot be read or used.
+    :raises IncompatibleError: solver, prior and operator do not fit.
+    """
+    job = _Job(scan, prior, solver, progress or Progress(), slices)
+    begin = time.perf_counter()
+    parts: list[_Slice] = []
+    generator = torch.Generator().manual_seed(seed)
+    children = child_generators(generator, job.scan.num_slices)
+    plan: Plan | None = None
+    for position, index in enumerate(job.indices):
+        model = job.model(index, noise_std, scale)
+        baseline = job.baseline(model)
+        if plan is None:
+            job.progress.preview(model.to_physical(baseline), f"{job.baseline_name}, slice {index}")
+            plan = job.plan(model, num_samples, steps, krylov, time_budget)
+        part = job.sample(model, baseline, plan, children[index], position, max_batch)
+        if part.samples.shape[0] == 0 or (parts and len(part.samples) < len(parts[0].samples)):
+            job.stopped = True
+            break
+        parts.append(part)
+        if job.stopped:
+            break
+    if not parts or plan is None:
+        raise KeyboardInterrupt
+    return job.result(parts, plan, seed, time.perf_counter() - begin)
+
+
+def plan_run(
+    scan: Scan | str | Path,
+    prior: str | Path | Prior | None = None,
+    solver: str | Callable[[Prior], Solver] | None = None,
+    num_samples: int | None = None,
+    *,
+    steps: int | None = None,
+    krylov: int | None = None,
+    noise_std: float | None = None,
+    scale: float | None = None,
+    time_budget: float = DEFAULT_BUDGET,
+    slices: slice | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Return what :func:`reconstruct` would do; arguments as there. Nothing is sampled."""
+    job = _Job(scan, prior, solver, progress or Progress(), slices)
+    model = job.model(job.indices[0], noise_std, scale)
+    return job.plan(model, num_samples, steps, krylov, time_budget)
+
+
+@dataclass(frozen=True)
+class _Slice:
+    samples: NDArray[Any]
+    baseline: NDArray[Any]
+    visible: NDArray[np.bool_]
+    residual: NDArray[np.float32]
+    chi_squared: float
+    count: int
+    nfe: int
+    model: Model
+
+
+class _Job:
+    """The state of one call: scan, prior, solver, what was said and how long it took."""
+
+    def __init__(
+        self,
+        scan: Scan | str | Path,
+        prior: str | Path | Prior | None,
+        solver: str | Callable[[Prior], Solver] | None,
+        progress: Progress,
+        slices: slice | None,
+    ) -> None:
+        self.progress = progress
+        self.timings: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.notes: list[str] = []
+        self.stopped = False
+        self.scan = scan if isinstance(scan, Scan) else load(scan)
+        self.indices = list(range(self.scan.num_slices))[slices or slice(None)]
+        if not self.indices:
+            raise DataError(
+                self.scan.source,
+                "slices",
+                found="none",
+                expected=f"0 to {self.scan.num_slices - 1}",
+            )
+        self.channels = 2 if self.scan.kind == "mri" else 1
+        self.prior_name, self.prior = _resolve_prior(prior, self.channels)
+        self.local = solver is None
+        self.solver_name, self.make = _resolve_solver(solver)
+        self.baseline_name = "CG-SENSE" if self.channels == 2 else "filtered back-projection"
+
+    def timed(self, phase: str, begin: float) -> float:
+        """Add the time since ``begin`` to a phase and return it."""
+        seconds = time.perf_counter() - begin
+        self.timings[phase] = self.timings.get(phase, 0.0) + seconds
+        return seconds
+
+    def model(self, index: int, noise_std: float | None, scale: float | None) -> Model:
+        """Build the model of one slice."""
+        begin = time.perf_counter()
+        first = index == self.indices[0]
+
+        def say(phase: str, text: str) -> None:
+            if first:
+                self.progress.phase(phase, text, time.perf_counter() - begin)
+
+        model = build_model(self.scan, index, noise_std=noise_std, scale=scale, say=say)
+        self.timed("model", begin)
+        return model
+
+    def baseline(self, model: Model) -> Tensor:
+        """Make the classical preview in the prior's scale."""
+        begin = time.perf_counter()
+        if self.channels == 2:
+            image = cg_sense(model.y, model.physics, lam=_SENSE_LAMBDA)
+        else:
+            operator = getattr(model.physics, "physics", model.physics)
+            assert model.measured is not None  # noqa: S101  set for every CT model
+            image = fbp(model.measured / model.scale, operator)
+        self.timed("preview", begin)
+        return image
+
+    def plan(
+        self,
+        model: Model,
+        num_samples: int | None,
+        steps: int | None,
+        krylov: int | None,
+        budget: float,
+    ) -> Plan:
+        """Choose the effort for the time budget."""
+        cost = measure(model, self.prior)
+        share = budget / len(self.indices)
+        effort = fit(
+            cost, share, ct=self.channels == 1, num_samples=num_samples, steps=steps, krylov=krylov
+        )
+        seconds = effort.seconds * len(self.indices)
+        if seconds > 1.2 * budget:
+            self.warnings.append(
+                f"The smallest effort takes about {seconds:.0f} s, more than the {budget:.0f} s asked "
+                "for; choose fewer slices, or a larger time budget."
+            )
+        pixels = int(np.prod(model.physics.image_shape))
+        rows = min(effort.num_samples, max(1, 2**19 // pixels))
+        # one retained graph (about 1 kB a pixel and image for the shipped network) and the bases
+        memory = 600 * 2**20 + rows * pixels * (1100 + 3 * 8 * effort.krylov * self.channels)
+        return Plan(
+            self.solver_name, self.prior_name, effort, len(self.indices), model.noise, model.scale,
+            seconds, memory,
+        )  # fmt: skip
+
+    def sample(
+        self,
+        model: Model,
+        baseline: Tensor,
+        plan: Plan,
+        generator: torch.Generator,
+        position: int,
+        max_batch: int | None,
+    ) -> _Slice:
+        """Draw the samples of one slice."""
+        begin = time.perf_counter()
+        effort = plan.effort
+        start: Tensor | None = None
+        if self.local:
+            start = self._point_estimate(model, baseline, effort)
+            # what the point estimate cannot explain is noise to the sampler: maps, motion, rings
+            excess = model.misfit(start)
+            model = model.with_noise(model.sigma * max(1.0, excess))
+            if position == 0 and excess > 1.25:
+                self.warnings.append(
+                    f"The data misfit of the best estimate is {excess:.2f} times the noise level "
+                    "(coil maps, geometry or artefacts); the noise level was raised to it."
+                )
+            self.timed("point estimate", begin)
+            begin = time.perf_counter()
+            solver: Solver = MMT(
+                self.prior,
+                steps=effort.steps,
+                krylov=effort.krylov,
+                lanczos=effort.lanczos,
+                sigma_max=START_LEVEL,
+            )
+        else:
+            solver = self.make(self.prior)
+        self.settings = solver.settings()
+
+        def callback(info: StepInfo) -> object:
+            total = info.steps * info.blocks * plan.slices
+            done = position * info.steps * info.blocks + info.block * info.steps + info.step
+            return self.progress.step(done, total, info)
+
+        samples, info = solver.sample(
+            model.y,
+            model.physics,
+            effort.num_samples,
+            generator=generator,
+            init=start,
+            max_batch=max_batch,
+            callback=callback,
+            return_info=True,
+        )
+        self.stopped = self.stopped or info.stopped
+        self.timed("sampling", begin)
+        mean = samples.mean(0) if len(samples) else baseline
+        chi = float(info.chi_squared.mean()) if info.chi_squared is not None else float("nan")
+        return _Slice(
+            model.to_physical(samples[:, 0]) if len(samples) else np.zeros((0,)),
+            model.to_physical(baseline)[0],
+            model.visible,
+            model.residual_map(mean),
+            chi,
+            model.physics.measurement_count(),
+            info.nfe,
+            model,
+        )
+
+    def _point_estimate(self, model: Model, baseline: Tensor, effort: Effort) -> Tensor:
+        """Return the deterministic image that sampling starts from."""
+        point = PnPHQS(self.prior, steps=effort.point_steps, cg=effort.cg)
+        sigma = max(0.7 * model.sigma, model.floor)
+        relaxed = model.with_noise(sigma)
+        start = baseline
+        if model.nonneg:
+            from sciinv.baselines import sirt
+
+            assert model.measured is not None  # noqa: S101  set for every CT model
+            # whitened SIRT: streak-free, unlike FBP of few views
+            start = sirt(model.y, model.physics, iterations=20, nonneg=True)
+            point.sigma_max = 0.3
+        return point.sample(relaxed.y, relaxed.physics, 1, generator=0, init=start)[0]
+
+    def result(self, parts: list[_Slice], plan: Plan, seed: int, seconds: float) -> Result:
+        """Put the slices together."""
+        scan = self.scan
+        count = sum(part.count for part in parts)
+        chi_squared = float(
+            np.average([p.chi_squared for p in parts], weights=[p.count for p in parts])
+        )
+        tolerance = float(np.sqrt(2 / max(count, 1)))
+        status = Status.STOPPED if self.stopped else Status.of_fit(chi_squared, tolerance)
+        samples = np.stack([part.samples for part in parts], axis=1)
+        visible = np.stack([part.visible for part in parts])
+        notes = [*scan.notes, *self.notes]
+        if self.local:
+            notes.append(
+                "The samples explore the posterior near one point estimate (start level "
+                f"{START_LEVEL} of the intensity scale); name the solver, --solver MMT, to sample "
+                "from noise."
+            )
+        hidden = 1 - float(visible.mean())
+        if hidden > 0:
+            why = "outside the coils' view" if scan.kind == "mri" else "outside the scanned disc"
+            notes.append(
+                f"{hidden:.0%} of the image is {why}: the data say nothing there, it is masked."
+            )
+        first = self.indices[0]
+        done = self.indices[: len(parts)]
+        affine = scan.affine.copy()
+        affine[:3, 3] += first * affine[:3, 2]
+        model = parts[0].model
+        reference = scan.reference
+        return Result(
+            samples=samples,
+            baseline=np.stack([part.baseline for part in parts]),
+            baseline_name=self.baseline_name,
+            visible=visible,
+            kind=scan.kind,
+            units=scan.units,
+            affine=affine,
+            name=scan.name,
+            status=status,
+            chi_squared=chi_squared,
+            chi_squared_tolerance=tolerance,
+            residual=parts[len(parts) // 2].residual,
+            reference=None if reference is None else np.asarray(reference, np.float32)[done],
+            stats={
+                "nfe": max(part.nfe for part in parts),
+                "steps": plan.effort.steps,
+                "seconds": seconds,
+                "peak_memory": _peak_memory(),
+                "timings": dict(self.timings),
+            },
+            provenance={
+                "seed": seed,
+                "solver": {"name": self.solver_name, **_plain(self.settings)},
+                "prior": _describe_prior(self.prior_name, self.prior),
+                "operator": model.physics.summary(),
+                "noise": model.noise,
+                "noise_used": float(model.sigma * model.noise / _base_sigma(model)),
+                "scale": model.scale,
+                "versions": _versions(),
+                "citations": [],
+            },
+            notes=tuple(notes),
+            warnings=tuple(self.warnings),
+        )
+
+
+def _base_sigma(model: Model) -> float:
+    return 1.0 if model.nonneg else model.noise / model.scale
+
+
+def _resolve_prior(prior: str | Path | Prior | None, channels: int) -> tuple[str, Prior]:
+    if prior is None or isinstance(prior, (str, Path)):
+        name = str(prior or DEFAULT_PRIOR)
+        loaded: Prior = load_prior(name, channels=channels)
+        return Path(name).stem, loaded
+    return type(prior).__name__, prior
+
+
+def _resolve_solver(
+    solver: str | Callable[[Prior], Solver] | None,
+) -> tuple[str, Callable[[Prior], Solver]]:
+    if solver is None:
+        return "MMT", MMT
+    if not isinstance(solver, str):
+        return getattr(solver, "__name__", type(solver).__name__), solver
+    known = available()
+    by_lower = {name.lower(): name for name in known}
+    name = by_lower.get(solver.lower())
+    if name is None:
+        raise SciinvError(
+            f"solver: found {solver!r}, expected one of {', '.join(known)}; see 'sciinv solvers'"
+        )
+    return name, known[name]
+
+
+def _describe_prior(name: str, prior: Prior) -> dict[str, Any]:
+    card = getattr(prior, "card", None)
+    described: dict[str, Any] = {"name": name, "class": type(prior).__name__}
+    if isinstance(card, dict):
+        described["card"] = _plain(card)
+    return described
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Keep what JSON can hold; show the rest by its representation."""
+    simple = (str, int, float, bool, type(None), list, dict)
+    return {k: v if isinstance(v, simple) else repr(v) for k, v in values.items()}
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "deepinv", "numpy", "sigpy", "astra-toolbox")
+    return {
+        "sciinv": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+__all__ = ["Cost", "Effort", "ParallelGeometry", "Plan", "plan_run", "reconstruct"]
