@@ -20,33 +20,15 @@ __all__ = ["Result", "Status", "load_result"]
 class Status(StrEnum):
     """How a run ended; ``text`` says what to do about it."""
 
-    text: str
+    DONE = "done"
+    MISFIT = "misfit"
+    STOPPED = "stopped"
+    FAILED = "failed"
 
-    def __new__(cls, value: str, text: str) -> Status:
-        """Make a member whose value is the short name and which carries a text."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.text = text
-        return member
-
-    DONE = "done", "The samples fit the data to the noise; nothing to do."
-    MISFIT = (
-        "misfit",
-        "The samples do not reproduce the data to the noise: do not trust the image yet. A value "
-        "far above 1 means a noise level set too low or a wrong model (coil maps, rotation axis, "
-        "angles, motion, saturated samples); far below 1 means a noise level set too high. Look "
-        "for structure in the residual, then set the noise level or correct the geometry.",
-    )
-    STOPPED = (
-        "stopped",
-        "The run was interrupted: there are fewer samples than asked for, so the standard "
-        "deviation is coarse. Run the command again for the full number.",
-    )
-    FAILED = (
-        "failed",
-        "The solver gave up: do not use these images. Read the warnings; more steps, a larger "
-        "noise level or another solver usually help.",
-    )
+    @property
+    def text(self) -> str:
+        """What the status means and what to do, for a user."""
+        return _STATUS_TEXT[self]
 
     @classmethod
     def of_fit(cls, chi_squared: float, tolerance: float = 0.0) -> Status:
@@ -59,6 +41,25 @@ class Status(StrEnum):
         if not np.isfinite(chi_squared):
             return cls.FAILED
         return cls.MISFIT if abs(chi_squared - 1) > max(0.5, 5 * tolerance) else cls.DONE
+
+
+_STATUS_TEXT = {
+    Status.DONE: "The samples fit the data to the noise; nothing to do.",
+    Status.MISFIT: (
+        "The samples do not reproduce the data to the noise: do not trust the image yet. A value "
+        "far above 1 means a noise level set too low or a wrong model (coil maps, rotation axis, "
+        "angles, motion, saturated samples); far below 1 means a noise level set too high. Look "
+        "for structure in the residual, then set the noise level or correct the geometry."
+    ),
+    Status.STOPPED: (
+        "The run was interrupted: there are fewer samples than asked for, so the standard "
+        "deviation is coarse. Run the command again for the full number."
+    ),
+    Status.FAILED: (
+        "The solver gave up: do not use these images. Read the warnings; more steps, a larger "
+        "noise level or another solver usually help."
+    ),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +217,7 @@ class Result:
 
         own = (
             "@software{sciinv,\n  title = {sciinv: scans reconstructed with diffusion priors},\n"
-            f"  author = {{{{sciinv contributors}}}},\n  version = {{{__version__}}}\n}}"
+            f"  author = {{{{The sciinv developers}}}},\n  version = {{{__version__}}}\n}}"
         )
         return "\n\n".join([own, *map(str, self.provenance.get("citations", ()))])
 

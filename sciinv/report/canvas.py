@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps, patheffects
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sciinv.report.plain import harmless
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DPI = 120
-TITLE, BAR = 0.3, 0.55  # inches for the title above and the colour bar below a panel
+TITLE, BAR = 0.3, 0.48  # inches for the title above and the colour bar below a panel
 GAP, MARGIN = 0.15, 0.12
 
 
@@ -88,14 +88,14 @@ def place(figure: Figure, left: float, top: float, width: float, height: float) 
 
 def panel_sizes(
     panels: Sequence[Panel], columns: int, *, max_width: float, max_height: float
-) -> tuple[float, float]:
-    """Width and height in inches of a cell that fits every panel, at their common scale."""
+) -> tuple[float, float, float]:
+    """Width and height in inches of a cell that fits every panel, and their common scale."""
     tall = max(panel.size[0] for panel in panels)
     wide = max(panel.size[1] for panel in panels)
     cell_width = (max_width - 2 * MARGIN - (columns - 1) * GAP) / columns
     scale = min(cell_width / wide, max_height / tall)
-    # never so small that letters, bars and titles have no room
-    return max(wide * scale, 1.1), max(tall * scale, 0.6)
+    # never so narrow that titles have no room
+    return max(wide * scale, 1.6), tall * scale, scale
 
 
 def draw_grid(
@@ -114,7 +114,7 @@ def draw_grid(
     if columns is None:
         tall, wide = panels[0].size
         columns = 1 if wide > 2.2 * tall else len(panels)
-    width, height = panel_sizes(panels, columns, max_width=max_width, max_height=max_height)
+    width, height, scale = panel_sizes(panels, columns, max_width=max_width, max_height=max_height)
     rows = -(-len(panels) // columns)
     bar = BAR if any(panel.label is not None for panel in panels) else 0.0
     cell = TITLE + height + bar
@@ -125,16 +125,24 @@ def draw_grid(
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
         left, top = MARGIN + column * (width + GAP), MARGIN + row * (cell + GAP) + TITLE
-        draw_panel(figure, panel, left, top, width, height)
+        draw_panel(figure, panel, left, top, width, height, scale)
     return to_png(figure)
 
 
 def draw_panel(
-    figure: Figure, panel: Panel, left: float, top: float, width: float, height: float
-) -> AxesImage:
-    """Draw one panel into a cell, in its own proportions, with its colour bar below."""
+    figure: Figure,
+    panel: Panel,
+    left: float,
+    top: float,
+    width: float,
+    height: float,
+    scale: float,
+) -> None:
+    """Draw one panel into a cell, in its own proportions, with its colour bar below.
+
+    :param scale: inches for one unit of the panel's spacing.
+    """
     tall, wide = panel.size
-    scale = min(width / wide, height / tall)
     drawn_width, drawn_height = wide * scale, tall * scale
     axes = place(
         figure, left + (width - drawn_width) / 2, top, drawn_width, max(drawn_height, 0.02)
@@ -148,26 +156,44 @@ def draw_panel(
         interpolation="antialiased",
     )
     axes.set_axis_off()
-    centre = (left + width / 2) / figure.get_size_inches()[0]
-    title_height = 1 - (top - 0.07) / figure.get_size_inches()[1]
+    full_width, full_height = figure.get_size_inches()
     figure.text(
-        centre, title_height, panel.title, ha="center", va="bottom", fontsize=10, parse_math=False
+        (left + width / 2) / full_width,
+        1 - (top - 0.07) / full_height,
+        panel.title,
+        ha="center",
+        va="bottom",
+        # a letter of size 10 is about 0.085 inches wide
+        fontsize=min(10, 10 * width / (0.085 * len(panel.title))),
+        parse_math=False,
     )
-    inches_per_unit = scale
     if panel.letters:
         _letters(axes, panel.letters)
     if panel.bar_mm:
-        _scale_bar(axes, wide, tall, inches_per_unit)
+        _scale_bar(axes, wide, tall, scale)
     if panel.label is not None:
         bar_width = max(drawn_width, min(width, 1.6))
-        bar = place(figure, left + (width - bar_width) / 2, top + drawn_height + 0.08, bar_width, 0.09)
+        bar_left = left + (width - bar_width) / 2
+        bar = place(figure, bar_left, top + drawn_height + 0.08, bar_width, 0.09)
         colorbar = figure.colorbar(image, cax=bar, orientation="horizontal")
-        colorbar.outline.set_linewidth(0.5)  # type: ignore[operator]
+        colorbar.outline.set_linewidth(0.5)
         bar.xaxis.set_major_locator(MaxNLocator(3 if bar_width < 2.4 else 5, min_n_ticks=2))
         bar.tick_params(labelsize=7.5, length=2, pad=1.5)
-        bar.xaxis.get_offset_text().set_fontsize(7)
-        bar.set_xlabel(harmless(panel.label), fontsize=8, labelpad=1, parse_math=False)
-    return image
+        prefix = scale_ticks(bar.xaxis, max(map(abs, panel.window)))
+        bar.set_xlabel(prefix + ascii_text(panel.label), fontsize=8, labelpad=1, parse_math=False)
+
+
+def scale_ticks(axis: Axis, largest: float) -> str:
+    """Write tick labels without a power of ten; return that power, to stand before the unit."""
+    exponent = int(np.floor(np.log10(largest))) if largest > 0 else 0
+    exponent = 0 if -2 <= exponent < 4 else exponent
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**exponent:.6g}"))
+    return f"1e{exponent} " if exponent else ""
+
+
+def ascii_text(text: str) -> str:
+    """Keep ASCII only: the fonts of figures lack other glyphs."""
+    return harmless(text).encode("ascii", "replace").decode("ascii")
 
 
 _OUTLINE = [patheffects.withStroke(linewidth=2.2, foreground="black")]

@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sciinv.report.canvas import MARGIN, Panel, colours, draw_grid, new_figure, place, to_png
+from sciinv.report.canvas import (
+    MARGIN,
+    Panel,
+    ascii_text,
+    colours,
+    draw_grid,
+    new_figure,
+    place,
+    scale_ticks,
+    to_png,
+)
 from sciinv.report.geometry import View, views
-from sciinv.report.plain import harmless
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,15 +72,15 @@ def overview(result: Result) -> bytes:
 
 
 def orthogonal(result: Result) -> bytes | None:
-    """Mean and standard deviation in three cuts through the middle; ``None`` for few slices."""
-    cuts = views(result)
-    if len(cuts) < 3 or min(cuts[1].shape) < _ORTHOGONAL_MIN:
+    """Mean and standard deviation in two cuts across the slices; ``None`` for few slices."""
+    cuts = views(result)[1:]
+    if not cuts or cuts[0].shape[0] < _ORTHOGONAL_MIN:
         return None
     shared = image_window(result)
     panels = [_panel(cut, result.mean, cut.title, shared, result.units) for cut in cuts]
     if result.num_samples > 1:
         panels += [_std(cut, result, cut.title + ", std") for cut in cuts]
-    return draw_grid(panels, columns=3, max_height=3.2)
+    return draw_grid(panels, columns=2, max_height=3.5)
 
 
 def sample_strip(result: Result) -> bytes:
@@ -132,7 +141,7 @@ def residual(result: Result) -> bytes | None:
     names = ("ky", "kx") if result.kind == "mri" else ("projection", "detector")
     axes.set_ylabel(names[0], fontsize=9)
     axes.set_xlabel(names[1], fontsize=9)
-    axes.set_title("|data - model| / noise", fontsize=10)
+    axes.set_title(f"|data - model| / noise, from 0 (black) to {top:.2g}", fontsize=10)
     axes.tick_params(labelsize=7.5)
     profile = place(figure, 0.75 + width + 0.35, 0.35, side, height)
     counts = measured.sum(axis=1)
@@ -162,7 +171,9 @@ def histogram(result: Result) -> bytes:
     axes.set_yscale("log")
     axes.set_xlim(low, high)
     axes.set_ylim(bottom=0.7)
-    axes.set_xlabel(f"value ({harmless(result.units)})", fontsize=9, parse_math=False)
+    prefix = scale_ticks(axes.xaxis, max(abs(low), abs(high)))
+    label = f"value ({prefix}{ascii_text(result.units)})"
+    axes.set_xlabel(label, fontsize=9, parse_math=False)
     axes.set_ylabel("pixels", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3, linewidth=0.5)
@@ -197,7 +208,7 @@ def plain_png(
     if max(picture.size) > longest:
         picture.thumbnail((longest, longest), Image.Resampling.BOX)
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -207,9 +218,7 @@ def _finite(result: Result, seen: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _baseline(result: Result) -> str:
-    # figures carry ASCII only: fonts lack other glyphs
-    name = harmless(result.baseline_name).encode("ascii", "replace").decode("ascii")
-    return f"Baseline: {name[:28]}"
+    return f"Baseline: {ascii_text(result.baseline_name)[:28]}"
 
 
 def _std(view: View, result: Result, title: str = "Standard deviation") -> Panel:

@@ -45,6 +45,7 @@ class View:
     :param crop: slices along its two axes.
     :param spacing: mm along its two axes.
     :param letters: left, right, top, bottom, or ``None`` where directions are unknown.
+    :param flip: whether rows are shown from the last to the first.
     """
 
     title: str
@@ -53,10 +54,12 @@ class View:
     shape: tuple[int, int]
     spacing: tuple[float, float]
     letters: tuple[str, str, str, str] | None
+    flip: bool = False
 
     def cut(self, images: NDArray[Any]) -> NDArray[Any]:
         """Take this cut out of ``(slices, *image_shape)``."""
-        return images[self.index][self.crop]
+        image = images[self.index][self.crop]
+        return image[::-1] if self.flip else image
 
 
 def views(result: Result) -> list[View]:
@@ -69,6 +72,7 @@ def views(result: Result) -> list[View]:
     middle = [_middle(result.visible[first], axis) for axis in range(3)]
     everything = slice(None)
     # axes of the arrays are (slice, row, column), columns of the affine (row, column, slice)
+    cuts: list[tuple[tuple[Any, ...], tuple[int, int], int]]
     cuts = [((middle[0], everything, everything), (0, 1), 2)]
     if shape[0] > 1:
         cuts += [
@@ -95,12 +99,15 @@ def _view(
     size = voxel_size(affine)
     down, right = (affine[:3, axis] for axis in axes)
     letters = None
+    flip = False
     if result.oriented:
+        # the head is up in cuts across the slices; the slices themselves stay as they are stored
+        flip = normal != 2 and axis_letter(down, end=True) == "S"
         letters = (
             axis_letter(right, end=False),
             axis_letter(right, end=True),
-            axis_letter(down, end=False),
-            axis_letter(down, end=True),
+            axis_letter(down, end=flip),
+            axis_letter(down, end=not flip),
         )
     name = _PLANES[int(np.argmax(np.abs(affine[:3, normal])))]
     unnamed = {2: "Slice", 0: "Columns by slices", 1: "Rows by slices"}[normal]
@@ -111,6 +118,7 @@ def _view(
         shape=(visible.shape[0], visible.shape[1]),
         spacing=(size[axes[0]], size[axes[1]]),
         letters=letters,
+        flip=flip,
     )
 
 

@@ -101,7 +101,11 @@ def _frames(result: Result, longest: int) -> dict[str, Any]:
     tall, wide = rows * view.spacing[0], columns * view.spacing[1]
     return {
         "pictures": [
-            {"key": key, "name": name, "uri": _data_uri(plain_png(view.cut(image), span, longest=longest))}
+            {
+                "key": key,
+                "name": name,
+                "uri": _data_uri(plain_png(view.cut(image), span, longest=longest)),
+            }
             for key, name, image, span in pictures
         ],
         "ratio": f"{wide / tall:.5f}",

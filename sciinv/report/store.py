@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sciinv.result import Result
 
 FORMAT, VERSION = "sciinv-result", 1
-_ARRAYS = ("samples", "baseline", "visible", "affine")
+_ARRAYS = {"samples": "cf", "baseline": "cf", "visible": "b", "affine": "f"}
 _OPTIONAL = ("residual", "reference")
 _NIFTI1_MAX = 32767  # NIfTI-1 stores its dimensions as int16
 _METADATA_MAX = 64 * 2**20
@@ -73,7 +73,7 @@ def write_hdf5(result: Result, path: Path) -> None:
         )
         file["samples"] = result.samples
         file["baseline"] = result.baseline
-        file.create_dataset("visible", data=result.visible, compression="gzip", compression_opts=1)
+        file["visible"] = result.visible
         file["affine"] = np.asarray(result.affine, np.float64)
         file["mean"] = result.mean
         if result.num_samples > 1:
@@ -87,26 +87,21 @@ def write_hdf5(result: Result, path: Path) -> None:
 
 def read_hdf5(path: Path) -> Result:
     """Read ``result.h5``; links and storage outside the file are refused."""
-    import h5py
-
+    from sciinv.data.guard import open_hdf5
     from sciinv.result import Result, Status
 
+    with open_hdf5(path) as file:
+        attributes = file.attrs()
+        if attributes.get("format") != FORMAT:
+            raise DataError(path, found="an HDF5 file of another kind", expected=FORMAT)
+        if attributes.get("version") != VERSION:
+            found = f"version {attributes.get('version')}"
+            raise DataError(path, found=found, expected=f"version {VERSION}")
+        required = {name: file.read(name, kinds=kinds) for name, kinds in _ARRAYS.items()}
+        optional = {name: file.get(name, kinds="f") for name in _OPTIONAL}
+        text = file.text("metadata", max_bytes=_METADATA_MAX)
     try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise DataError(path, found="an HDF5 file of another kind", expected=FORMAT)
-            if file.attrs.get("version") != VERSION:
-                found = f"version {file.attrs.get('version')}"
-                raise DataError(path, found=found, expected=f"version {VERSION}")
-            required = {name: _dataset(file, name, path)[()] for name in _ARRAYS}
-            optional = {n: _dataset(file, n, path)[()] for n in _OPTIONAL if n in file}
-            text = _dataset(file, "metadata", path)
-            if text.shape != () or text.id.get_storage_size() > _METADATA_MAX:
-                raise DataError(path, "metadata", expected="one JSON text")
-            data = json.loads(text[()])
-    except (OSError, RuntimeError, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(path, found=error, expected="a result written by sciinv") from error
-    try:
+        data = json.loads(text)
         return Result(
             **required,
             **optional,
@@ -125,21 +120,6 @@ def read_hdf5(path: Path) -> Result:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(path, "metadata", found=error, expected="a complete result") from error
-
-
-def _dataset(file: Any, name: str, path: Path) -> Any:  # noqa: ANN401
-    import h5py
-
-    link = file.get(name, getlink=True)
-    if link is None:
-        raise DataError(path, name, found="nothing", expected="a data set")
-    # an external file named by a link or by a data set's storage would be read as if it were data
-    if not isinstance(link, h5py.HardLink):
-        raise DataError(path, name, found="a link", expected="a data set of this file")
-    item = file[name]
-    if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
-        raise DataError(path, name, expected="a data set stored in this file")
-    return item
 
 
 def image_axes(images: NDArray[Any]) -> NDArray[Any]:
@@ -167,7 +147,7 @@ def write_nifti(
     make = nib.Nifti2Image if max(data.shape) > _NIFTI1_MAX else nib.Nifti1Image
     image = make(np.ascontiguousarray(data), affine)
     header = image.header
-    header.set_xyzt_units("mm")
+    header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
     header["descrip"] = description.encode("ascii", "replace")[:79]
     image.set_sform(affine, code=1)
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
