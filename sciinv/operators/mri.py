@@ -126,7 +126,7 @@ class CartesianMRI(LinearOperator):
         seen = (self.mask != 0).to(self.mask.dtype)
         return seen if self.map_pairs is None else seen.unsqueeze(2)
 
-    def update_parameters(  # type: ignore[override]
+    def update_parameters(
         self, mask: Tensor | None = None, coil_maps: Tensor | None = None, **kwargs: object
     ) -> None:
         """Replace mask or maps, as deepinv's generators do; gradients flow through the new ones.
@@ -185,27 +185,27 @@ class CartesianMRI(LinearOperator):
         sign = self._total_sign * self._sign.to(dtype)
         return sign if weight is None else weight.to(dtype) * sign
 
-    def V_adjoint(self, x: Tensor) -> Tensor:  # noqa: N802
+    def V_adjoint(self, x: Tensor) -> Tensor:
         """Centred orthonormal Fourier transform, ``(B, 2, *image_shape)`` to the same."""
         k = self._fourier(to_complex(x * self._sign.to(x.dtype)))
         return to_channels(k) * self._signed_weight(None, x.dtype)
 
-    def V(self, x: Tensor) -> Tensor:  # noqa: N802
+    def V(self, x: Tensor) -> Tensor:
         """Inverse (and adjoint) of :meth:`V_adjoint`."""
         z = to_complex(x * self._signed_weight(None, x.dtype))
         return to_channels(self._inverse(z)) * self._sign.to(x.dtype)
 
-    def U(self, x: Tensor) -> Tensor:  # noqa: N802
+    def U(self, x: Tensor) -> Tensor:
         """Left singular vectors: the identity."""
         return x
 
-    def U_adjoint(self, x: Tensor) -> Tensor:  # noqa: N802
+    def U_adjoint(self, x: Tensor) -> Tensor:
         """Adjoint of the left singular vectors: the identity."""
         return x
 
     # -- maps ----------------------------------------------------------------------------------
-    def A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401, N802
-        """Measure ``(B, 2, *image_shape)``; ``mask=`` and ``coil_maps=`` are stored, as in deepinv."""
+    def A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Measure ``(B, 2, *image_shape)``; deepinv's ``mask=`` and ``coil_maps=`` are stored."""
         self.update_parameters(**kwargs)
         self.check_image(x)
         weight = self._signed_weight(self.mask, x.dtype)
@@ -214,8 +214,8 @@ class CartesianMRI(LinearOperator):
             return to_channels(self._fourier(z)) * weight
         return to_channels(self._fourier(self._maps(x.dtype) * z[:, None])) * weight[:, :, None]
 
-    def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401, N802
-        """Apply the exact transpose; ``mask=`` and ``coil_maps=`` are stored, as in deepinv."""
+    def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Apply the exact transpose; deepinv's ``mask=`` and ``coil_maps=`` are stored."""
         self.update_parameters(**kwargs)
         self.check_measurement(y)
         weight = self._signed_weight(self.mask, y.dtype)
@@ -226,7 +226,7 @@ class CartesianMRI(LinearOperator):
             z = (self._maps(y.dtype).conj() * z).sum(1)
         return to_channels(z) * self._sign.to(y.dtype)
 
-    def A_adjoint_A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401, N802
+    def A_adjoint_A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """``A^T A x`` with one Fourier pair, no signs and no shifts but that of the mask."""
         self.update_parameters(**kwargs)
         self.check_image(x)
@@ -276,7 +276,7 @@ class CartesianMRI(LinearOperator):
             k = k + self.V_adjoint(torch.full_like(y, float(z)))
         return self.V(k / (1 + gamma * mask.square()))
 
-    def A_dagger(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401, N802
+    def A_dagger(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """Least-norm least-squares solution; in closed form without coil maps, else by CG."""
         if self.map_pairs is not None:
             result: Tensor = super().A_dagger(y, **kwargs)

@@ -91,19 +91,19 @@ class WhitenedOperator(LinearOperator):
         weight = self.weight.to(y.dtype)
         return torch.where(weight > 0, y, 0.0) * weight
 
-    def A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401, N802
+    def A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """Measure and divide by std."""
         self.check_image(x)
         y: Tensor = self.inner.A(x, **kwargs)
         return self.weight.to(y.dtype) * y
 
-    def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401, N802
+    def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """Apply the exact transpose of :meth:`A`."""
         self.check_measurement(y)
         x: Tensor = self.inner.A_adjoint(self.weight.to(y.dtype) * y, **kwargs)
         return x
 
-    def A_adjoint_A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401, N802
+    def A_adjoint_A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """``A^T W^2 A x``, with both weights in one product."""
         self.check_image(x)
         y: Tensor = self.inner.A(x, **kwargs)
