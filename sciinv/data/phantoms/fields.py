@@ -1,4 +1,4 @@
-"""Random Gaussian fields of zero mean and unit variance: smooth, ring-shaped spectrum, power law."""
+"""Random Gaussian fields, zero mean and unit variance: smooth, folded (ring), power law."""
 
 from __future__ import annotations
 

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def blur_and_reduce(
-    image: NDArray[Any], blur: float, *, crop_spectrum: bool
-) -> NDArray[Any]:
+def blur_and_reduce(image: NDArray[Any], blur: float, *, crop_spectrum: bool) -> NDArray[Any]:
     """Blur periodically by a Gaussian and halve both (even) sides.
 
     :param image: ``(2h, 2w)`` float32 or complex64.

@@ -1,0 +1,52 @@
+"""Priors: denoisers ``D(x, sigma) = E[x0 | x0 + sigma n]``, analytic, trained or adapted.
+
+Names are imported on first use, so that importing this package stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__all__ = [
+    "EDMDenoiser",
+    "GaussianField",
+    "GaussianMixture",
+    "UNet",
+    "available",
+    "from_deepinv",
+    "load",
+    "save",
+]
+
+# name -> module that defines it; resolved on first access (PEP 562)
+_LAZY = {
+    "EDMDenoiser": "sciinv.priors.precondition",
+    "GaussianField": "sciinv.priors.gaussian",
+    "GaussianMixture": "sciinv.priors.mixture",
+    "UNet": "sciinv.priors.network",
+    "available": "sciinv.priors.store",
+    "from_deepinv": "sciinv.priors.adapters",
+    "load": "sciinv.priors.store",
+    "save": "sciinv.priors.store",
+}
+
+if TYPE_CHECKING:
+    from sciinv.priors.adapters import from_deepinv
+    from sciinv.priors.gaussian import GaussianField
+    from sciinv.priors.mixture import GaussianMixture
+    from sciinv.priors.network import UNet
+    from sciinv.priors.precondition import EDMDenoiser
+    from sciinv.priors.store import available, load, save
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in _LAZY:
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'sciinv.priors' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
