@@ -133,13 +133,19 @@ class GuardedHDF5:
     def _parts(self, name: str) -> list[str]:
         return [part for part in name.split("/") if part not in ("", ".")]
 
-    def _walk(self, name: str, *, start: Any = None, budget: list[int] | None = None) -> Any:  # noqa: ANN401
+    def _walk(self, name: str) -> Any:  # noqa: ANN401
         """Open ``name`` component by component; ``None`` if it does not exist."""
+        with reading(self.path, name):
+            root = self._file["/"]
+        return self._follow(root, name, name, [_MAX_LINKS])
+
+    def _follow(self, start: Any, target: str, name: str, budget: list[int]) -> Any:  # noqa: ANN401
+        """Walk to ``target`` from a group; ``name`` is what the caller asked for."""
         import h5py
 
-        budget = [_MAX_LINKS] if budget is None else budget
-        node: Any = self._file["/"] if start is None or name.startswith("/") else start
-        for part in self._parts(name):
+        with reading(self.path, name):
+            node: Any = self._file["/"] if target.startswith("/") else start
+        for part in self._parts(target):
             if not isinstance(node, h5py.Group):
                 return None
             with reading(self.path, name):
@@ -160,7 +166,7 @@ class GuardedHDF5:
                     raise DataError(
                         self.path, name, found="a cycle of soft links", expected="a data set"
                     )
-                node = self._walk(link.path, start=node, budget=budget)
+                node = self._follow(node, link.path, name, budget)
                 if node is None:
                     return None
                 continue
