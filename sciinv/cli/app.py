@@ -1,0 +1,106 @@
+"""The application: its commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from sciinv.errors import SciinvError
+
+EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+
+
+class _Group(TyperGroup):
+    """Turns every error into one line on standard error and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        # set SCIINV_DEBUG to see tracebacks and the warnings of other packages
+        debug = bool(os.environ.get("SCIINV_DEBUG"))
+        if not debug:
+            warnings.simplefilter("ignore")
+        try:
+            return super().invoke(ctx)
+        except SciinvError as error:
+            if debug:
+                raise
+            _complain(str(error))
+            raise typer.Exit(EXIT_ERROR) from None
+        except KeyboardInterrupt:
+            _complain("interrupted; nothing was written")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:
+            # the reader of a pipe left; keep the interpreter from complaining at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(EXIT_ERROR) from None
+        except MemoryError:
+            _complain("out of memory; try fewer slices (--slices) or samples (--samples)")
+            raise typer.Exit(EXIT_ERROR) from None
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+        ) as error:
+            if debug:
+                raise
+            _complain(
+                f"{type(error).__name__}: {error} (not expected; SCIINV_DEBUG=1 shows details)"
+            )
+            raise typer.Exit(EXIT_ERROR) from None
+
+
+def _complain(text: str) -> None:
+    from sciinv.report.plain import harmless
+
+    line = " ".join(harmless(text).split())
+    sys.stderr.write(f"sciinv: {line}\n")
+
+
+app = typer.Typer(
+    name="sciinv",
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Scientific and medical scans reconstructed with diffusion models as priors.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from sciinv import __version__
+
+        sys.stdout.write(f"sciinv {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
+    ),
+) -> None:
+    pass
+
+
+def _register() -> None:
+    from sciinv.cli import demo, evaluate, info, lists, reconstruct, simulate
+
+    app.command("info")(info.info)
+    app.command("reconstruct")(reconstruct.reconstruct)
+    app.command("simulate")(simulate.simulate)
+    app.command("evaluate")(evaluate.evaluate)
+    app.command("solvers")(lists.solvers)
+    app.command("priors")(lists.priors)
+    app.command("demo")(demo.demo)
+
+
+_register()

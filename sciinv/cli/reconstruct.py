@@ -1,0 +1,222 @@
+"""``sciinv reconstruct``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sciinv.cli.console import Console
+    from sciinv.data.scan import Scan
+    from sciinv.reconstruction.run import Plan
+
+_BUDGET = 300.0
+
+
+def reconstruct(
+    ctx: typer.Context,
+    file: Path = typer.Argument(..., metavar="FILE", help="Scan file.", show_default=False),
+    output: Path | None = typer.Option(
+        None,
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Output folder; FILE's stem + _sciinv if not given.",
+    ),
+    sidecar: Path | None = typer.Option(
+        None, metavar="TOML", help="Side-car of a header-less file; FILE.toml if not given."
+    ),
+    prior: str | None = typer.Option(
+        None, metavar="NAME|FILE", help="Prior, see 'sciinv priors'; 'generic' if not given."
+    ),
+    solver: str | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="Solver, see 'sciinv solvers'; MMT around a point estimate if not given.",
+    ),
+    samples: int | None = typer.Option(
+        None, "--samples", min=1, metavar="N", help="Posterior samples; as many as fit, up to 16."
+    ),
+    steps: int | None = typer.Option(None, min=1, metavar="N", help="Noise levels of the sampler."),
+    krylov: int | None = typer.Option(
+        None, min=1, metavar="N", help="Dimension of its data system."
+    ),
+    noise: float | None = typer.Option(
+        None, metavar="STD", help="Noise per real component, in the unit of the measurement."
+    ),
+    scale: float | None = typer.Option(
+        None, metavar="VALUE", help="Image intensity that the prior takes as 1."
+    ),
+    seed: int = typer.Option(0, metavar="N", help="Seed of all random draws."),
+    time_budget: float = typer.Option(
+        _BUDGET, min=1.0, metavar="S", help="Seconds that sampling may take."
+    ),
+    slices: str | None = typer.Option(
+        None, metavar="A[:B]", help="Slice, or first and last + 1; all if not given."
+    ),
+    overwrite: bool = typer.Option(False, help="Replace an older result."),
+    dry_run: bool = typer.Option(False, help="Print what would be done, and stop."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Write nothing but errors."),
+    json: bool = typer.Option(False, help="One JSON object a line instead of text."),
+) -> None:
+    """Reconstruct a scan: mean, standard deviation and samples, with a report page.
+
+    Without options the noise level, intensity scale, coil maps and effort are chosen for the scan
+    and printed.
+    """
+    from sciinv.cli.console import Console, phase_line, say
+    from sciinv.data.load import load
+    from sciinv.errors import DataError
+    from sciinv.report.save import check_output
+
+    begin = time.perf_counter()
+    folder = output if output is not None else file.with_name(f"{file.stem}_sciinv")
+    for name, value in (("--noise", noise), ("--scale", scale)):
+        if value is not None and not 0 < value < float("inf"):
+            raise DataError(name, found=value, expected="a positive number")
+    if not dry_run:
+        check_output(folder, overwrite=overwrite)
+        _check_writable(folder)
+    preview = folder / "preview.png" if not (dry_run or folder.exists()) else None
+    console = Console(quiet=quiet, lines=json, preview_path=preview)
+    scan = load(file, sidecar=sidecar)
+    console.phase("read", describe(scan), time.perf_counter() - begin)
+    for note in scan.notes:
+        console.phase("note", note)
+    from sciinv.reconstruction.run import plan_run
+    from sciinv.reconstruction.run import reconstruct as run
+
+    chosen = _parse_slices(slices, scan.num_slices)
+    options: dict[str, Any] = {
+        "prior": prior,
+        "solver": solver,
+        "num_samples": samples,
+        "steps": steps,
+        "krylov": krylov,
+        "noise_std": noise,
+        "scale": scale,
+        "time_budget": time_budget,
+        "slices": chosen,
+        "progress": console,
+    }
+    if dry_run:
+        tell_plan(console, plan_run(scan, **options))
+        return
+    try:
+        with console:
+            result = run(scan, seed=seed, **options)
+        result = replace(
+            result,
+            provenance={
+                **result.provenance,
+                "command": shlex.join(["sciinv", *sys.argv[1:]]) if len(sys.argv) > 1 else "",
+                "settings": _settings(ctx),
+            },
+        )
+        result.save(folder, overwrite=overwrite)
+    except BaseException:
+        _remove_preview(preview)
+        raise
+    took = time.perf_counter() - begin
+    console.emit("done", folder=str(folder), seconds=took, status=result.status.value)
+    if quiet or json:
+        return
+    from sciinv.report.verdict import verdict
+
+    for warning in result.warnings:
+        say(phase_line("warning", warning))
+    say(phase_line("done", verdict(result), took))
+    say(f"{folder / 'report.html'}")
+
+
+def describe(scan: Scan) -> str:
+    """Say in a line what a scan is."""
+    from sciinv.data.scan import MRIGeometry
+
+    shape = "x".join(map(str, scan.image_shape))
+    stack = f"{scan.num_slices} slices, " if scan.num_slices > 1 else ""
+    g = scan.geometry
+    if isinstance(g, MRIGeometry):
+        dims = "3D" if len(scan.image_shape) == 3 else "2D"
+        return (
+            f"{scan.format}: {dims} Cartesian MRI, {stack}{shape}, {scan.num_coils} coils, "
+            f"R = {scan.acceleration:.2g}"
+        )
+    return (
+        f"{scan.format}: parallel-beam CT, {stack}{len(g.angles)} angles x {g.num_detectors} "
+        f"detectors, image {shape}, axis at {g.axis_shift:+.4g}"
+    )
+
+
+def tell_plan(console: Console, plan: Plan) -> None:
+    """Print what a run would do."""
+    from sciinv.cli.console import clock
+
+    e = plan.effort
+    console.emit("plan", **asdict(plan))
+    console.phase("prior", plan.prior)
+    console.phase(
+        "solver", f"{plan.solver}: {e.num_samples} samples, {e.steps} steps, Krylov {e.krylov}"
+    )
+    console.phase("time", f"about {clock(plan.seconds)} for {plan.slices} slice(s)")
+    console.phase("memory", f"about {plan.memory / 2**30:.1f} GiB")
+
+
+def _settings(ctx: typer.Context) -> dict[str, dict[str, Any]]:
+    """Every setting with its value and where it came from."""
+    found = {}
+    for name, value in ctx.params.items():
+        source = ctx.get_parameter_source(name)
+        given = getattr(source, "name", "") == "COMMANDLINE"
+        shown = value.name if name == "file" and isinstance(value, Path) else value
+        if isinstance(shown, Path):
+            shown = shown.name
+        found[name] = {"value": shown, "origin": "command line" if given else "default"}
+    return found
+
+
+def _parse_slices(text: str | None, count: int) -> slice | None:
+    from sciinv.errors import DataError
+
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    try:
+        a = int(first) if first else 0
+        b = (int(last) if last else count) if colon else a + 1
+    except ValueError:
+        a, b = 0, -1
+    if not 0 <= a < b <= count:
+        raise DataError("--slices", found=text, expected=f"A or A:B within 0:{count}")
+    return slice(a, b)
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse before the work, not after it, if the output cannot be written."""
+    import os
+
+    from sciinv.errors import DataError
+
+    parent = folder.expanduser().absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise DataError(
+            folder, found=f"{parent} cannot be written", hint="choose another folder with -o"
+        )
+
+
+def _remove_preview(preview: Path | None) -> None:
+    if preview is None:
+        return
+    preview.unlink(missing_ok=True)
+    try:
+        preview.parent.rmdir()
+    except OSError:
+        return  # never made, or the result itself is there

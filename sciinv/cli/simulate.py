@@ -1,0 +1,115 @@
+"""``sciinv simulate``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sciinv.data.scan import Scan
+
+
+class Kind(StrEnum):
+    """What to simulate."""
+
+    MRI = "mri"
+    CT = "ct"
+
+
+class Phantom(StrEnum):
+    """Built-in objects."""
+
+    SHEPP_LOGAN = "shepp-logan"
+    SCENE = "scene"
+
+
+def simulate(
+    output: Path = typer.Argument(..., metavar="OUT.h5", help="File to write.", show_default=False),
+    kind: Kind = typer.Option(Kind.MRI, help="Modality."),
+    phantom: Phantom = typer.Option(Phantom.SHEPP_LOGAN, help="Built-in object."),
+    image: Path | None = typer.Option(
+        None, metavar="FILE", help="Image to scan instead: .npy, or NIfTI."
+    ),
+    size: int = typer.Option(128, min=8, max=4096, metavar="N", help="Pixels along each axis."),
+    coils: int = typer.Option(8, min=1, metavar="N", help="MRI: receive coils."),
+    acceleration: float = typer.Option(4.0, min=1.0, metavar="R", help="MRI: undersampling."),
+    calibration: int = typer.Option(16, min=0, metavar="N", help="MRI: calibration lines."),
+    noise: float = typer.Option(
+        0.01, min=0.0, metavar="STD", help="MRI: k-space noise per real component, image maximum 1."
+    ),
+    angles: int = typer.Option(60, min=1, metavar="N", help="CT: projections over 180 degrees."),
+    dose: float = typer.Option(1e4, min=1.0, metavar="N", help="CT: photons per detector pixel."),
+    pixel_size: float = typer.Option(1.0, min=1e-6, metavar="MM", help="Pixel size."),
+    seed: int = typer.Option(0, metavar="N", help="Seed of the object and the noise."),
+    overwrite: bool = typer.Option(False, help="Replace an existing file."),
+) -> None:
+    """Simulate a scan of a phantom or an image, with the truth in the file for 'evaluate'."""
+    from sciinv.cli.console import phase_line, say
+    from sciinv.cli.reconstruct import describe
+    from sciinv.data.native import write_scan
+    from sciinv.errors import DataError
+
+    if output.exists() and not overwrite:
+        raise DataError(output, found="an existing file", expected="none", hint="use --overwrite")
+    scan = make(
+        kind.value, phantom.value, size=size, coils=coils, acceleration=acceleration,
+        calibration=calibration, noise=noise, angles=angles, dose=dose, pixel_size=pixel_size,
+        seed=seed, image=None if image is None else _read_image(image),
+    )  # fmt: skip
+    write_scan(scan, output)
+    say(phase_line("scan", describe(scan)))
+    say(str(output))
+
+
+def make(
+    kind: str,
+    phantom: str,
+    *,
+    size: int = 128,
+    coils: int = 8,
+    acceleration: float = 4.0,
+    calibration: int = 16,
+    noise: float = 0.01,
+    angles: int = 60,
+    dose: float = 1e4,
+    pixel_size: float = 1.0,
+    seed: int = 0,
+    image: NDArray[Any] | None = None,
+) -> Scan:
+    """Simulate a scan; the arguments are those of the command."""
+    import numpy as np
+
+    from sciinv.data.phantoms import scene, shepp_logan
+    from sciinv.data.simulate import simulate_ct, simulate_mri
+
+    rng = np.random.default_rng(seed)
+    mri = kind == "mri"
+    if image is None:
+        if phantom == "scene":
+            image = scene((size, size), rng, complex_=mri)
+        else:
+            image = shepp_logan((size, size))
+    if mri:
+        return simulate_mri(
+            image, coils=coils, acceleration=acceleration, calibration_lines=calibration,
+            noise_std=noise, rng=rng, voxel_size=(pixel_size,) * 3, state_noise=False,
+        )  # fmt: skip
+    # about the attenuation of water at 60 keV for a value of 1
+    attenuation = 0.02 * np.clip(np.abs(image), 0, None)
+    return simulate_ct(attenuation, num_angles=angles, dose=dose, pixel_size=pixel_size, rng=rng)
+
+
+def _read_image(path: Path) -> NDArray[Any]:
+    import numpy as np
+
+    from sciinv.cli.images import read_image
+
+    image = read_image(path)
+    if image.ndim == 3 and image.shape[0] == 1:
+        image = image[0]
+    return np.asarray(image)
