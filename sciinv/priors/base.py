@@ -97,16 +97,19 @@ def sigma_rows(sigma: Tensor | float, x: Tensor, *, dtype: torch.dtype | None = 
     return level.expand(x.shape[0]).reshape(-1, *([1] * (x.ndim - 1)))
 
 
-def as_prior(obj: object) -> Prior:
-    """Turn what a user may pass as a prior into a :class:`Prior`.
+def as_prior(obj: object) -> Denoiser:
+    """Turn what a user may pass as a prior into a denoiser that declares what it is.
 
-    Priors of this package are returned as they are. A deepinv denoiser is taken to work on images
-    in [0, 1], like ours (:func:`sciinv.priors.adapters.from_deepinv` has the options); anything
-    else that can be called as ``obj(x, sigma)`` is taken to be a differentiable denoiser.
+    Priors of this package, and denoisers that declare ``sigma_min``, ``sigma_max`` and
+    ``capabilities`` like them, are returned as they are. A deepinv denoiser is taken to work on
+    real images in [0, 1], like ours (:func:`sciinv.priors.adapters.from_deepinv` has the options);
+    anything else that can be called as ``obj(x, sigma)`` is taken to be a differentiable denoiser.
 
     :raises TypeError: if ``obj`` cannot be called.
     """
-    if isinstance(obj, Prior):
+    if isinstance(obj, Denoiser) and all(
+        hasattr(obj, name) for name in ("sigma_min", "sigma_max", "capabilities")
+    ):
         return obj
     from sciinv.priors.adapters import from_callable, from_deepinv
 
@@ -115,7 +118,7 @@ def as_prior(obj: object) -> Prior:
             f"prior: found {type(obj).__name__}, expected a sciinv prior, a deepinv denoiser or a "
             "callable (x, sigma) -> E[x0 | x_sigma]"
         )
-    if isinstance(obj, Denoiser) and not hasattr(obj, "sigma_max"):
+    if isinstance(obj, Denoiser):
         return from_deepinv(obj)
     declared = {
         name: value
