@@ -17,7 +17,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sciinv")
     group.addoption("--device", default="cpu", help="torch device for tests that take one")
     group.addoption(
-        "--dtype", default="float64", choices=["float32", "float64"], help="precision of those tests"
+        "--dtype",
+        default="float64",
+        choices=["float32", "float64"],
+        help="precision of those tests",
     )
 
 

@@ -254,7 +254,18 @@ def test_no_other_file_is_opened(tmp_path, victim):
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     log = tmp_path / "trace"
     subprocess.run(
-        ["strace", "-f", "-e", "trace=open,openat", "-o", str(log), sys.executable, "-c", code, path],
+        [
+            "strace",
+            "-f",
+            "-e",
+            "trace=open,openat",
+            "-o",
+            str(log),
+            sys.executable,
+            "-c",
+            code,
+            path,
+        ],
         check=True,
         env=env,
     )

@@ -246,9 +246,7 @@ def test_projections_of_a_disc_are_its_chords():
     np.testing.assert_allclose(scan.data[0][inside], chord[inside], rtol=0.015)
     assert np.abs(scan.data[0][np.abs(u) > radius + 1.0]).max() == 0
     assert scan.reference.shape == (1, n, n)
-    np.testing.assert_allclose(
-        scan.reference.sum() * pixel**2, 0.03 * np.pi * radius**2, rtol=0.01
-    )
+    np.testing.assert_allclose(scan.reference.sum() * pixel**2, 0.03 * np.pi * radius**2, rtol=0.01)
     # every projection has the mass of the image
     mass = scan.data[0].sum(1) * 0.75
     np.testing.assert_allclose(mass, 0.03 * np.pi * radius**2, rtol=0.01)
