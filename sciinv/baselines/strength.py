@@ -14,3 +14,6 @@ def tv_lambda(physics: LinearPhysics, sigma: float, scale: float, *, like: Tenso
     """placeholder"""
     positive("tv_lambda", sigma=sigma, scale=scale)
     return math.sqrt(float(mean_diagonal(physics, like).mean())) * sigma
+
+
+wavelet_lambda = tv_lambda

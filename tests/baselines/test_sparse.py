@@ -25,15 +25,12 @@ def test_transform_is_orthogonal(shape, levels):
 
 def test_filter_is_daubechies_4():
     x = np.random.default_rng(0).normal(size=(32, 16))
-    c = wavelet.forward(torch.as_tensor(x)[None, None], 1)[0, 0].numpy()
     coarse, (dh, dv, dd) = pywt.dwt2(x, "db4", mode="periodization")
-    # the libraries differ in where the periodic grid starts and in signs: energies agree per band
-    # for a filter of the same family only if the filters agree up to reversal
-    for mine, theirs in (
-        (c[:16, :8], coarse), (c[16:, :8], dh), (c[:16, 8:], dv), (c[16:, 8:], dd)
-    ):
-        spectrum = np.abs(np.fft.fft2(mine))
-        np.testing.assert_allclose(spectrum, np.abs(np.fft.fft2(theirs)), rtol=1e-8, atol=1e-8)
+    # PyWavelets starts its periodic grid 3 samples earlier
+    c = wavelet.forward(torch.as_tensor(np.roll(x, (3, 3), (0, 1)))[None, None], 1)[0, 0].numpy()
+    bands = ((c[:16, :8], coarse), (c[16:, :8], dh), (c[:16, 8:], dv), (c[16:, 8:], dd))
+    for mine, theirs in bands:
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-10)
 
 
 def test_four_vanishing_moments():
@@ -54,7 +51,7 @@ def _dense_transform(shape, channels, levels):
 
 @pytest.mark.parametrize(("shape", "channels"), [((16, 16), 1), ((16, 16), 2), ((17, 19), 1)])
 def test_matches_dense_ista(random_problem, shape, channels):
-    physics, y = random_problem(shape, channels=channels, fraction=0.5, seed=2)
+    physics, y = random_problem(shape, channels=channels, fraction=0.8, seed=2)
     lam, levels = 0.05, 1
     big = wavelet.padded_shape(shape, levels)
     w = _dense_transform(big, channels, levels)
@@ -68,16 +65,16 @@ def test_matches_dense_ista(random_problem, shape, channels):
     penalised = penalised.flatten().bool()
     c = torch.zeros(m.shape[1], dtype=torch.float64)
     gram, b = m.T @ m, m.T @ y[0]
-    for _ in range(30000):
+    for _ in range(6000):
         v = (c - step * (gram @ c - b)).reshape(channels, -1)
         size = v.square().sum(0).sqrt()
         shrink = 1 - step * lam / size.clamp_min(step * lam)
         new = (v * torch.where(penalised, shrink, 1.0)).flatten()
-        if (new - c).abs().max() < 1e-12:
+        if (new - c).abs().max() < 1e-10:
             break
         c = new
     truth = (w.T @ c)[keep].reshape(1, channels, *shape)
-    x = l1_wavelet(y, physics, lam=lam, levels=levels, max_iter=20000, tol=1e-11)
+    x = l1_wavelet(y, physics, lam=lam, levels=levels, max_iter=5000, tol=1e-9)
     torch.testing.assert_close(x, truth, rtol=0, atol=1e-6)
 
 

@@ -63,7 +63,7 @@ def _admm(matrix, y, lam, shape, channels, nonneg=False, iterations=20000):
         if nonneg:
             z = (x + w).clamp_min(0)
             w = w + x - z
-        if moved < 1e-12 and (kx - d).abs().max() < 1e-12:
+        if moved < 1e-9 and (kx - d).abs().max() < 1e-9:
             break
     return (z if nonneg else x).reshape(1, channels, *shape)
 
@@ -75,11 +75,11 @@ def _objective(physics, x, y, lam):
 @pytest.mark.parametrize(
     ("shape", "channels", "lam", "nonneg"),
     [
-        ((8, 7), 1, 0.05, False),
+        ((6, 5), 1, 0.05, False),
         ((6, 6), 2, 0.02, False),
         ((6, 6), 2, 1.0, False),
         ((4, 4, 4), 1, 0.03, False),
-        ((8, 7), 1, 0.05, True),
+        ((6, 5), 1, 0.05, True),
     ],
 )
 def test_objective_matches_admm(random_problem, shape, channels, lam, nonneg):
@@ -87,7 +87,7 @@ def test_objective_matches_admm(random_problem, shape, channels, lam, nonneg):
     if nonneg:
         y = y - 0.3  # so that the constraint is active
     truth = _admm(physics.matrix[0], y[0], lam, shape, channels, nonneg)
-    x, info = solve_tv(y, physics, lam=lam, tol=1e-7, max_iter=20000, nonneg=nonneg)
+    x, info = solve_tv(y, physics, lam=lam, tol=1e-7, max_iter=5000, nonneg=nonneg)
     assert info.converged.all()
     best = float(_objective(physics, truth, y, lam))
     assert float(_objective(physics, x, y, lam)) == pytest.approx(best, rel=1e-6)
@@ -99,22 +99,22 @@ def test_objective_matches_admm(random_problem, shape, channels, lam, nonneg):
 
 
 def test_default_tolerance_is_close(random_problem):
-    physics, y = random_problem((12, 12), channels=2, seed=5)
+    physics, y = random_problem((8, 8), channels=2, seed=5)
     x, info = solve_tv(y, physics, lam=0.05)
     assert info.converged.all()
-    exact = tv(y, physics, lam=0.05, tol=1e-7, max_iter=20000)
+    exact = tv(y, physics, lam=0.05, tol=1e-5, max_iter=5000)
     assert float((x - exact).norm() / exact.norm()) < 5e-3
 
 
 def test_units_do_not_matter(random_problem, dense):
-    physics, y = random_problem((7, 7))
-    x = tv(y, physics, lam=0.05, tol=1e-6, max_iter=5000)
+    physics, y = random_problem((5, 5))
+    x = tv(y, physics, lam=0.05, tol=1e-5, max_iter=5000)
     loud = dense(1e4 * physics.matrix, physics.image_shape)
     # y = (1e4 A) x with the same x: the objective is 1e8 times the first one
-    again = tv(1e4 * y, loud, lam=0.05e8, tol=1e-6, max_iter=5000)
-    torch.testing.assert_close(again, x, rtol=1e-4, atol=1e-5)
-    scaled = tv(1e-3 * y, physics, lam=0.05e-3, tol=1e-6, max_iter=5000)
-    torch.testing.assert_close(scaled * 1e3, x, rtol=1e-4, atol=1e-5)
+    again = tv(1e4 * y, loud, lam=0.05e8, tol=1e-5, max_iter=5000)
+    torch.testing.assert_close(again, x, rtol=1e-3, atol=1e-4)
+    scaled = tv(1e-3 * y, physics, lam=0.05e-3, tol=1e-5, max_iter=5000)
+    torch.testing.assert_close(scaled * 1e3, x, rtol=1e-3, atol=1e-4)
 
 
 def test_rows_do_not_see_each_other(random_problem):

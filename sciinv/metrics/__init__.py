@@ -1,0 +1,54 @@
+"""Numbers that say how good a reconstruction, or a set of posterior samples, is.
+
+All take NumPy arrays (or anything ``numpy.asarray`` accepts, CPU tensors among it) of one scan and
+need no torch. Complex arrays are compared by their magnitude. Names are imported on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__all__ = [
+    "calibration_curve",
+    "chi_squared",
+    "coverage",
+    "magnitude",
+    "nrmse",
+    "pairwise_diversity",
+    "psnr",
+    "sliced_wasserstein",
+    "ssim",
+]
+
+# no module may be called like an exported name: importing it would hide the name
+_LAZY = {
+    "calibration_curve": "sciinv.metrics.uncertainty",
+    "chi_squared": "sciinv.metrics.uncertainty",
+    "coverage": "sciinv.metrics.uncertainty",
+    "magnitude": "sciinv.metrics.arrays",
+    "nrmse": "sciinv.metrics.fidelity",
+    "pairwise_diversity": "sciinv.metrics.distributions",
+    "psnr": "sciinv.metrics.fidelity",
+    "sliced_wasserstein": "sciinv.metrics.distributions",
+    "ssim": "sciinv.metrics.similarity",
+}
+
+if TYPE_CHECKING:
+    from sciinv.metrics.arrays import magnitude
+    from sciinv.metrics.distributions import pairwise_diversity, sliced_wasserstein
+    from sciinv.metrics.fidelity import nrmse, psnr
+    from sciinv.metrics.similarity import ssim
+    from sciinv.metrics.uncertainty import calibration_curve, chi_squared, coverage
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in _LAZY:
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'sciinv.metrics' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
