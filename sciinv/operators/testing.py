@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -72,8 +73,8 @@ def check_operator(
     adjoint and central differences (exact for a quadratic); the derivative of the adjoint; a batch
     against its rows one by one; the dense matrices of both maps where the image has at most
     ``dense_limit`` numbers; that inputs are left unchanged. Of sciinv's operators also: ``rows``
-    and ``repeat``; the measurement mask; refusal of wrong shapes and of complex tensors; ``repr`` and
-    ``summary``; and, where declared, the closed-form prox and the singular value decomposition.
+    and ``repeat``; the measurement mask; refusal of wrong shapes and of complex tensors; ``repr``
+    and ``summary``; and, where declared, the closed-form prox and the singular value decomposition.
 
     :param op: the operator; a deepinv ``LinearPhysics`` needs ``img_size``.
     :param rtol: largest relative error.
@@ -89,7 +90,7 @@ def check_operator(
     report = _Report(rtol)
     buffer = next(op.buffers(), None)
     device = torch.device("cpu") if buffer is None else buffer.device
-    op = op.clone().to(dtype)
+    op = copy.deepcopy(op).to(dtype)
     ours = isinstance(op, LinearOperator)
     if isinstance(op, LinearOperator) and op.batch > 1:
         batch = op.batch

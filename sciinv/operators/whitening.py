@@ -59,15 +59,15 @@ class WhitenedOperator(LinearOperator):
         self.register_buffer("weight", weight.to(device))
         kept = {Capability.LINEAR, Capability.DIFFERENTIABLE, Capability.ADJOINT}
         self.capabilities = operator_capabilities(physics) & kept
-        mask = self.measurement_mask
-        if not bool((mask != 0).flatten(1).any(1).all()):
-            raise GeometryError("whiten: std: found a scan in which every sample is masked")
         inner_batch = physics.batch if isinstance(physics, LinearOperator) else 1
         if len({inner_batch, self.weight.shape[0]} - {1}) > 1:
             raise GeometryError(
                 f"whiten: std: found a batch of {self.weight.shape[0]}, expected "
                 f"{inner_batch} as the operator, or one"
             )
+        mask = self.measurement_mask
+        if not bool((mask != 0).flatten(1).any(1).all()):
+            raise GeometryError("whiten: std: found a scan in which every sample is masked")
 
     @property
     def batch(self) -> int:
@@ -175,7 +175,8 @@ def _foreign_shapes(physics: LinearPhysics) -> tuple[tuple[int, ...], int, tuple
         )
     size = tuple(int(n) for n in size)
     with torch.no_grad():
-        y = physics.A(torch.zeros(1, *size, device=_device(physics)))
+        buffer = next((b for b in physics.buffers() if b.is_floating_point()), torch.zeros(()))
+        y = physics.A(torch.zeros(1, *size, dtype=buffer.dtype, device=_device(physics)))
     if not isinstance(y, Tensor):
         raise IncompatibleError(f"whiten: {type(physics).__name__} does not measure one tensor")
     return size[1:], size[0], tuple(y.shape[1:])
