@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"priors", "data", "baselines"}),
     frozenset({"solvers", "metrics"}),
     frozenset({"result", "report"}),
-    frozenset({"reconstruct"}),
+    frozenset({"reconstruction"}),
     frozenset({"cli"}),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
@@ -115,7 +115,7 @@ def test_lower_layers_do_not_import_higher_ones(part: str) -> None:
         ("priors", "from ..data import Scan"),
         ("priors", "from sciinv import load"),
         ("solvers", "from sciinv.data.scan import Scan"),
-        ("data", "from importlib import import_module\nimport_module('sciinv.reconstruct')"),
+        ("data", "from importlib import import_module\nimport_module('sciinv.reconstruction')"),
     ],
 )
 def test_the_check_finds_violations(part: str, source: str) -> None:
