@@ -181,7 +181,10 @@ class _DoubleWedge:
         outside = angular[:, None] > radial[None, :] + 2
         # the lowest detector frequencies carry the truncation, not the symmetry
         outside[:, : max(2, columns // 200)] = False
-        self._outside = outside
+        # the wedge leaves room at low detector frequencies only: the others need no transform
+        self._used = outside.any(axis=0)
+        self._outside = outside[:, self._used]
+        self._spectrum = np.fft.rfft(half, axis=1)[:, self._used]
 
     def __call__(self, centre: float) -> float:
         """Return the criterion for the axis at a column."""
@@ -195,6 +198,6 @@ class _DoubleWedge:
         # columns that the mirror image lacks are those of the first half turn themselves: a step
         # to zero would decide the criterion
         mirrored = np.where(inside, mirrored, self._half)
-        full = np.fft.rfft(np.concatenate([self._half, mirrored]), axis=1)
-        spectrum = np.abs(np.fft.fft(full, axis=0))
+        second = np.fft.rfft(mirrored, axis=1)[:, self._used]
+        spectrum = np.abs(np.fft.fft(np.concatenate([self._spectrum, second]), axis=0))
         return float(np.mean(spectrum[self._outside]))

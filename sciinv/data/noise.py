@@ -193,17 +193,21 @@ def estimate_sinogram_noise(
 
 
 def sinogram_noise_map(
-    sinogram: NDArray[Any], valid: NDArray[np.bool_] | None = None
+    sinogram: NDArray[Any],
+    valid: NDArray[np.bool_] | None = None,
+    blank: NDArray[Any] | None = None,
 ) -> NDArray[np.float32]:
     """Noise standard deviation of every sample of a transmission sinogram.
 
     Photon statistics make the variance of a line integral p that of 1 / counts, so the standard
-    deviation grows like exp(p / 2). The factor is the robust level of second differences (see
+    deviation grows like exp(p / 2), or exp(p / 2) / sqrt(blank) where the open beam is uneven. The
+    factor is the robust level of second differences (see
     :func:`estimate_sinogram_noise`) divided by that growth; p is smoothed over five columns first,
     or the map would follow the noise.
 
     :param sinogram: line integrals ``(..., angles, detectors)``.
     :param valid: False where a sample must not count; the map is ``inf`` there.
+    :param blank: open-beam signal, shape of ``sinogram``; uniform if not given.
     :returns: float32, shape of ``sinogram``.
     :raises DataError: too few samples.
     """
@@ -213,6 +217,10 @@ def sinogram_noise_map(
     weight = _binomial5(good)
     smooth = _binomial5(p * good) / np.maximum(weight, 1e-12)
     growth = np.exp(0.5 * np.clip(smooth, 0.0, 20.0))
+    if blank is not None:
+        beam = np.asarray(blank, dtype=np.float64)
+        # dead pixels have no level of their own; they are invalid anyway
+        growth = growth / np.sqrt(np.where(beam > 0, beam, np.median(beam)))
     # variance of the second difference: growth**2 of the three columns, weights 1, 4, 1
     local = np.sqrt(
         (growth[..., :-2] ** 2 + 4 * growth[..., 1:-1] ** 2 + growth[..., 2:] ** 2) / 6.0

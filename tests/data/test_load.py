@@ -326,7 +326,8 @@ def test_mri_sidecar_orders_axes(tmp_path, rng, name):
     inner = 'name = "g/k"' if name == "a.h5" else ""
     (tmp_path / f"{name}.toml").write_text(
         'kind = "mri"\nquantity = "kspace"\naxes = ["column", "coil", "row", "slice"]\n'
-        f"[data]\n{inner}\n[mri]\nvoxel_size = [4.0, 1.0, 0.5]\ndc_first = true\n[noise]\nstd = 0.5\n"
+        f"[data]\n{inner}\n[mri]\nvoxel_size = [4.0, 1.0, 0.5]\ndc_first = true\n"
+        "[noise]\nstd = 0.5\n"
     )
     scan = load(path)
     assert scan.data.shape == (2, 3, 9, 12)
