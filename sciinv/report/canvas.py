@@ -164,7 +164,7 @@ def draw_panel(
         ha="center",
         va="bottom",
         # a letter of size 10 is about 0.085 inches wide
-        fontsize=min(10, 10 * width / (0.085 * len(panel.title))),
+        fontsize=min(10, 10 * width / (0.085 * max(len(panel.title), 1))),
         parse_math=False,
     )
     if panel.letters:

@@ -165,12 +165,15 @@ def histogram(result: Result) -> bytes:
     edges = np.linspace(low, high, 129)
     figure = new_figure(6.4, 2.9)
     axes = place(figure, 0.75, 0.15, 5.5, 2.15)
+    most = 0
     for (name, values), colour, style in zip(pairs, ("black", "#d95f02"), ("-", "--"), strict=True):
         counts = np.histogram(values, edges)[0]
+        most = max(most, int(counts.max()))
         axes.stairs(counts, edges, label=name, color=colour, linestyle=style, linewidth=1.2)
-    axes.set_yscale("log")
     axes.set_xlim(low, high)
-    axes.set_ylim(bottom=0.7)
+    # limits before the scale: there may be no pixel at all
+    axes.set_ylim(0.7, max(2.0, 1.5 * most))
+    axes.set_yscale("log")
     prefix = scale_ticks(axes.xaxis, max(abs(low), abs(high)))
     label = f"value ({prefix}{ascii_text(result.units)})"
     axes.set_xlabel(label, fontsize=9, parse_math=False)

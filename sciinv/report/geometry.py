@@ -12,23 +12,16 @@ if TYPE_CHECKING:
 
     from sciinv.result import Result
 
-_NAMES = (("L", "R"), ("P", "A"), ("I", "S"))  # negative and positive end of the RAS axes
-_PLANES = {0: "Sagittal", 1: "Coronal", 2: "Axial"}
+_OPPOSITE = dict(zip("LRPAIS", "RLAPSI", strict=True))
+_PLANES = {"L": "Sagittal", "R": "Sagittal", "P": "Coronal", "A": "Coronal"}  # else axial
 _BORDER = 4  # pixels kept around the visible region
 
 
-def axis_letter(direction: NDArray[np.float64], *, end: bool) -> str:
-    """Anatomical letter that an axis points to at its end, or comes from at its start.
-
-    :param direction: column of the affine: RAS mm for one step along the axis.
-    """
-    axis = int(np.argmax(np.abs(direction)))
-    return _NAMES[axis][int((direction[axis] > 0) == end)]
-
-
 def axis_codes(affine: NDArray[np.float64]) -> str:
-    """Three letters of where row, column and slice index grow to, as in nibabel."""
-    return "".join(axis_letter(affine[:3, axis], end=True) for axis in range(3))
+    """Three letters of where row, column and slice index grow to."""
+    import nibabel as nib
+
+    return "".join(nib.aff2axcodes(affine))
 
 
 def voxel_size(affine: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -97,19 +90,16 @@ def _view(
 ) -> View:
     visible = result.visible[index]
     size = voxel_size(affine)
-    down, right = (affine[:3, axis] for axis in axes)
+    codes = axis_codes(affine)
+    bottom, right = (codes[axis] for axis in axes)
     letters = None
     flip = False
     if result.oriented:
         # the head is up in cuts across the slices; the slices themselves stay as they are stored
-        flip = normal != 2 and axis_letter(down, end=True) == "S"
-        letters = (
-            axis_letter(right, end=False),
-            axis_letter(right, end=True),
-            axis_letter(down, end=flip),
-            axis_letter(down, end=not flip),
-        )
-    name = _PLANES[int(np.argmax(np.abs(affine[:3, normal])))]
+        flip = normal != 2 and bottom == "S"
+        bottom = _OPPOSITE[bottom] if flip else bottom
+        letters = (_OPPOSITE[right], right, _OPPOSITE[bottom], bottom)
+    name = _PLANES.get(codes[normal], "Axial")
     unnamed = {2: "Slice", 0: "Columns by slices", 1: "Rows by slices"}[normal]
     return View(
         title=name if result.oriented else unnamed,

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciinv.errors import DataError
-from sciinv.report.plain import plain
+from sciinv.report.plain import harmless, plain
 
 if TYPE_CHECKING:
     from sciinv.result import Result
@@ -69,7 +69,12 @@ def write_hdf5(result: Result, path: Path) -> None:
 
     with h5py.File(path, "w") as file:
         file.attrs.update(
-            {"format": FORMAT, "version": VERSION, "kind": result.kind, "units": result.units}
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "kind": result.kind,
+                "units": harmless(result.units),
+            }
         )
         file["samples"] = result.samples
         file["baseline"] = result.baseline
@@ -97,14 +102,13 @@ def read_hdf5(path: Path) -> Result:
         if attributes.get("version") != VERSION:
             found = f"version {attributes.get('version')}"
             raise DataError(path, found=found, expected=f"version {VERSION}")
-        required = {name: file.read(name, kinds=kinds) for name, kinds in _ARRAYS.items()}
-        optional = {name: file.get(name, kinds="f") for name in _OPTIONAL}
+        arrays: dict[str, Any] = {n: file.read(n, kinds=kinds) for n, kinds in _ARRAYS.items()}
+        arrays |= {name: file.get(name, kinds="f") for name in _OPTIONAL}
         text = file.text("metadata", max_bytes=_METADATA_MAX)
     try:
         data = json.loads(text)
         return Result(
-            **required,
-            **optional,
+            **arrays,
             baseline_name=str(data["baseline_name"]),
             kind=data["kind"],
             units=str(data["units"]),
@@ -144,10 +148,10 @@ def write_nifti(
     import nibabel as nib
 
     affine = np.asarray(affine, np.float64)
-    make = nib.Nifti2Image if max(data.shape) > _NIFTI1_MAX else nib.Nifti1Image
+    make: Any = nib.Nifti2Image if max(data.shape) > _NIFTI1_MAX else nib.Nifti1Image
     image = make(np.ascontiguousarray(data), affine)
     header = image.header
-    header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
+    header.set_xyzt_units("mm")
     header["descrip"] = description.encode("ascii", "replace")[:79]
     image.set_sform(affine, code=1)
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
