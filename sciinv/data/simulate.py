@@ -29,7 +29,9 @@ def birdcage_maps(
     """Return smooth coil sensitivities of a birdcage array, of unit root sum of squares.
 
     The coils stand evenly on a circle (3D: up to 8 on each of several rings) around the image;
-    sensitivity falls as 1/distance and its phase turns about each coil (SigPy's model).
+    sensitivity falls as 1/distance and its phase turns about each coil (SigPy's model). With the
+    default radius the coils on the diagonals stand just outside the corners, where the maps are
+    steep; inside the central disc they are smooth.
 
     :param coils: number of coils, 1 or more; a single one is 1 everywhere.
     :param shape: ``(H, W)`` or ``(D, H, W)``.
@@ -311,9 +313,7 @@ def undersample(
     )
 
 
-def _fewer_angles(
-    scan: Scan, geometry: ParallelGeometry, acceleration: float, offset: int
-) -> Scan:
+def _fewer_angles(scan: Scan, geometry: ParallelGeometry, acceleration: float, offset: int) -> Scan:
     step, total = int(acceleration), len(geometry.angles)
     if step != acceleration or step < 1 or not 0 <= offset < total:
         raise DataError(
@@ -338,9 +338,7 @@ def _fewer_angles(
         slice_spacing=geometry.slice_spacing,
     )
     note = f"retrospectively undersampled: {len(fewer.angles)} of {total} angles"
-    return scan.with_(
-        data=scan.data[:, keep], geometry=fewer, notes=(*scan.notes, note), **changes
-    )
+    return scan.with_(data=scan.data[:, keep], geometry=fewer, notes=(*scan.notes, note), **changes)
 
 
 def _non_negative(**values: float) -> None:
@@ -389,11 +387,13 @@ def _coarse_and_fine(
     coarse = stack.reshape(len(stack), height, factor, width, factor).mean((2, 4))
     split = math.ceil(supersample / factor)
     fine = stack.repeat(split, axis=1).repeat(split, axis=2)
-    return coarse, fine
+    return np.asarray(coarse, dtype=np.float64), fine
 
 
 def _project(
-    stack: NDArray[np.float64], angles: NDArray[np.float64], **geometry: Any  # noqa: ANN401
+    stack: NDArray[np.float64],
+    angles: NDArray[np.float64],
+    **geometry: Any,  # noqa: ANN401
 ) -> NDArray[np.float64]:
     """Project slices ``(slices, H, W)`` with the torch projector, in float64."""
     import torch

@@ -193,9 +193,7 @@ class VPPrior(Prior):
         discrete: bool,
         vjp: bool,
     ) -> None:
-        super().__init__(
-            sigma_min=float(levels[0]), sigma_max=float(levels[-1]), channels=channels
-        )
+        super().__init__(sigma_min=float(levels[0]), sigma_max=float(levels[-1]), channels=channels)
         self.eps_net = eps_net
         self.discrete = discrete
         self.capabilities = _capabilities(eps_net, vjp)
@@ -248,9 +246,7 @@ def from_vp(
     inside = ab.ndim == 1 and len(ab) > 1 and bool(((ab > 0) & (ab < 1)).all())
     if not inside or not bool((ab.diff() < 0).all()):
         raise ValueError("alphas_bar: expected two or more falling values inside (0, 1)")
-    return VPPrior(
-        eps_net, ((1 - ab) / ab).sqrt(), channels=channels, discrete=discrete, vjp=vjp
-    )
+    return VPPrior(eps_net, ((1 - ab) / ab).sqrt(), channels=channels, discrete=discrete, vjp=vjp)
 
 
 def _capabilities(function: object, vjp: bool) -> frozenset[Capability]:

@@ -13,7 +13,7 @@ from sciinv.capabilities import Capability
 from sciinv.errors import GeometryError
 
 
-class Prior(Denoiser):  # type: ignore[misc]
+class Prior(Denoiser):
     """A denoiser of images with a robust maximum of about 1, usable wherever deepinv takes one.
 
     Subclasses implement ``forward(x, sigma)``: ``x`` is real ``(B, C, *spatial)``, ``sigma`` a
@@ -68,10 +68,8 @@ class AnalyticPrior(Prior):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # a truth that loses half its digits because a model was moved to float32 is no truth
-        moved = super()._apply(
-            lambda t: t.to(fn(torch.empty(0, device=t.device)).device), recurse
-        )
-        return moved  # type: ignore[no-any-return]
+        moved = super()._apply(lambda t: t.to(fn(torch.empty(0, device=t.device)).device), recurse)
+        return moved
 
     def check_image(self, x: Tensor) -> None:
         """Raise a ``GeometryError`` unless ``x`` is ``(B, C, *image_shape)``."""

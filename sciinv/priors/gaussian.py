@@ -114,9 +114,7 @@ class GaussianField(AnalyticPrior):
             return ((x.flatten(1) @ q) * gain.to(x.dtype) @ q.T).reshape(x.shape)
         axes = tuple(range(-len(self.image_shape), 0))
         half = gain[..., : self.image_shape[-1] // 2 + 1].unsqueeze(1).to(x.dtype)
-        return torch.fft.irfftn(
-            torch.fft.rfftn(x, dim=axes) * half, s=self.image_shape, dim=axes
-        )
+        return torch.fft.irfftn(torch.fft.rfftn(x, dim=axes) * half, s=self.image_shape, dim=axes)
 
     def forward(self, x: Tensor, sigma: Tensor | float, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """Return E[x0 | x0 + sigma n = x] exactly.

@@ -101,9 +101,7 @@ class GaussianMixture(AnalyticPrior):
         return cls(z**2, means, 1.0, image_shape=image_shape, **kwargs)
 
     # -- the density -----------------------------------------------------------------------------
-    def _components(
-        self, x: Tensor, sigma: Tensor | float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _components(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
         """Return log(w_k N(x; m_k, C_k + s^2 I)) ``(B, K)``, projected x - m_k, and gains."""
         d = x.flatten(1).double()[:, None, :] - self.means
         if self.eigenvectors is not None:

@@ -186,10 +186,12 @@ def test_coil_maps_are_smooth_and_normalised():
     for shape in ((64, 50), (24, 32, 30)):
         maps = birdcage_maps(8, shape)
         np.testing.assert_allclose((np.abs(maps) ** 2).sum(0), 1, rtol=1e-12)
-        # slope per half field of view: the nearest coil is half of that away, so its phase and
-        # its magnitude change by about 2 each
+        # inside the central disc the nearest coil is half of its radius away, so phase and
+        # magnitude change by about 2 each per half field of view
+        y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape[-2:]], indexing="ij")
+        maps = np.where(x**2 + y**2 < 1, maps, np.nan)
         for axis, n in enumerate(shape):
-            assert np.abs(np.diff(maps, axis=axis + 1)).max() * n / 2 < 4
+            assert np.nanmax(np.abs(np.diff(maps, axis=axis + 1))) * n / 2 < 4
     assert (birdcage_maps(1, (3, 4)) == 1).all()
     with pytest.raises(ValueError, match="coils"):
         birdcage_maps(0, (3, 4))

@@ -55,9 +55,7 @@ def test_complex_images_are_mapped_with_their_noise_level():
 
 def test_value_range_and_colour_model():
     x = normal(2, 1, 4, 5)
-    prior = from_deepinv(
-        Shrink(0.25, 0.01, channels=3), model_channels=3, value_range=(-2.0, 2.0)
-    )
+    prior = from_deepinv(Shrink(0.25, 0.01, channels=3), model_channels=3, value_range=(-2.0, 2.0))
     truth = GaussianField(-1.0, 0.16 * torch.eye(20), image_shape=(4, 5))
     torch.testing.assert_close(prior(x, 0.3), truth(x, 0.3), rtol=1e-7, atol=1e-7)
 
