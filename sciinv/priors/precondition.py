@@ -14,7 +14,7 @@ from sciinv.capabilities import Capability
 from sciinv.priors.network import UNet
 
 
-class EDMDenoiser(Denoiser):  # type: ignore[misc]
+class EDMDenoiser(Denoiser):
     """``D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)``, an estimate of E[x0 | x0 + sigma n].
 
     With s the standard deviation of the data: c_skip = s^2 / (sigma^2 + s^2),
