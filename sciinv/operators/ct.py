@@ -128,6 +128,18 @@ class ParallelBeamCT(LinearOperator):
         it is ``(c - (K-1)/2) * detector_spacing``.
     :param memory_budget: bytes that cached matrices may take together.
     :raises GeometryError: naming every parameter that is out of range, or that looks like degrees.
+    :raises ImportError: for ``backend="astra"`` where ASTRA does not work.
+    :raises RuntimeError: for ``backend="astra_cuda"`` where ASTRA has no GPU.
+
+    >>> angles = torch.arange(60) * torch.pi / 60
+    >>> physics = ParallelBeamCT(
+    ...     (64, 64), angles, num_detectors=96, detector_spacing=1.0, pixel_size=1.0
+    ... )
+    >>> y = physics.A(torch.full((1, 1, 64, 64), 0.02))  # 64 mm of 0.02/mm
+    >>> round(float(y[0, 0, 0, 48]), 3), tuple(y.shape)
+    (1.28, (1, 1, 60, 96))
+    >>> round(float(physics.A_dagger(y)[0, 0, 32, 32]), 3)
+    0.02
     """
 
     def __init__(
@@ -203,8 +215,7 @@ class ParallelBeamCT(LinearOperator):
         return self.backend_for(own.dtype, own.device)
 
     def _engine(self, like: Tensor) -> astra_backend.Engine:
-        # half precision is computed in float32: a long sum of small weights needs the digits
-        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        dtype = _working_dtype(like)
         name = self.backend_for(dtype, like.device)
         key = (name, dtype, str(like.device)) if name == "csr" else (name, torch.float32, "")
         engine = self._engines.store.get(key)
@@ -251,19 +262,20 @@ class ParallelBeamCT(LinearOperator):
         if filter not in FILTERS:
             raise GeometryError(f"filter: found {filter!r}, expected one of {', '.join(FILTERS)}")
         self.check_measurement(y)
-        working = y if y.dtype == torch.float64 else y.float()
-        result = filtered_backprojection(self._slices(working), self.geometry, filter)
+        with torch.autocast(y.device.type, enabled=False):
+            result = filtered_backprojection(self._slices(_working(y)), self.geometry, filter)
         return result.reshape(y.shape[0], 1, *self.image_shape).to(y.dtype)
 
     def _slices(self, value: Tensor) -> Tensor:
         return value.reshape(-1, *value.shape[-2:])
 
     def _project(self, x: Tensor) -> Tensor:
-        return self._engine(x).project(self._slices(x)).reshape(x.shape[0], *self.measurement_shape)
+        y = self._engine(x).project(self._slices(_working(x)))
+        return y.reshape(x.shape[0], *self.measurement_shape).to(x.dtype)
 
     def _backproject(self, y: Tensor) -> Tensor:
-        image = self._engine(y).backproject(self._slices(y))
-        return image.reshape(y.shape[0], 1, *self.image_shape)
+        x = self._engine(y).backproject(self._slices(_working(y)))
+        return x.reshape(y.shape[0], 1, *self.image_shape).to(y.dtype)
 
     # -- words ---------------------------------------------------------------------------------
     def field_of_view_mask(self) -> Tensor:
@@ -293,6 +305,15 @@ class ParallelBeamCT(LinearOperator):
     def extra_repr(self) -> str:
         """Show shapes and backend in ``repr``."""
         return f"{super().extra_repr()}, backend={self.backend!r}"
+
+
+def _working_dtype(value: Tensor) -> torch.dtype:
+    # half precision is computed in float32: a long sum of small weights needs the digits
+    return torch.float64 if value.dtype == torch.float64 else torch.float32
+
+
+def _working(value: Tensor) -> Tensor:
+    return value.to(_working_dtype(value))
 
 
 def _refuse(name: str, kwargs: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ def interpolating_backprojection(sinograms: Tensor, geometry: ParallelGeometry) 
         left = source[index].index_select(0, at)
         right = source[index].index_select(0, at + 1)
         out += torch.lerp(left, right, fraction.expand_as(left))
-    return out.T.reshape(count, geometry.rows, geometry.cols)
+    return out.T.contiguous().reshape(count, geometry.rows, geometry.cols)
 
 
 def filtered_backprojection(
