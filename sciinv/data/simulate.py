@@ -29,9 +29,9 @@ def birdcage_maps(
     """Return smooth coil sensitivities of a birdcage array, of unit root sum of squares.
 
     The coils stand evenly on a circle (3D: up to 8 on each of several rings) around the image;
-    sensitivity falls as 1/distance and its phase turns about each coil (SigPy's model). With the
-    default radius the coils on the diagonals stand just outside the corners, where the maps are
-    steep; inside the central disc they are smooth.
+    sensitivity falls as 1/distance and its phase turns about each coil (the model of SigPy).
+    With the default radius the coils on the diagonals stand just outside the corners, where the
+    maps are steep; inside the central disc they are smooth.
 
     :param coils: number of coils, 1 or more; a single one is 1 everywhere.
     :param shape: ``(H, W)`` or ``(D, H, W)``.
@@ -42,13 +42,26 @@ def birdcage_maps(
         raise ValueError(f"found {coils} coils and shape {tuple(shape)}, expected 1 or more, 2D/3D")
     if coils == 1:
         return np.ones((1, *shape), dtype=np.complex128)
-    from sigpy.mri.sim import birdcage_maps as sigpy_maps
-
-    maps = sigpy_maps((coils, *shape), r=radius)
-    # for two coils or more SigPy's maps are already normalised; coils on a pixel would not be
-    if not np.isfinite(maps).all():
+    per_ring = 8 if len(shape) == 3 else coils
+    ring, place = np.divmod(np.arange(coils), per_ring)
+    angle = 2 * np.pi * place / per_ring
+    # half fields of view, 0 at index n / 2; a coil is seen along the last two axes
+    grids = [(np.arange(n) - n / 2) / (n / 2) for n in shape]
+    column: tuple[slice | None, ...] = (slice(None), *[None] * len(shape))
+    dx = grids[-1] - radius * np.cos(angle)[column]
+    dy = grids[-2][:, None] - radius * np.sin(angle)[column]
+    distance = np.hypot(dx, dy)
+    phase = np.arctan2(dx, -dy) - angle[column]
+    if len(shape) == 3:
+        dz = grids[0][:, None, None] - (ring - (ring[-1] / 2))[column]
+        distance = np.hypot(distance, dz)
+        # rings are turned against each other, so that coils above one another differ in phase
+        phase = phase - (2 * np.pi / per_ring * ring)[column]
+    if not distance.all():
         raise ValueError(f"radius: {radius} puts a coil onto a pixel; take another")
-    return np.asarray(maps, dtype=np.complex128)
+    magnitude = 1 / distance
+    magnitude = magnitude / np.sqrt((magnitude**2).sum(0))
+    return np.asarray(magnitude * np.exp(1j * phase), dtype=np.complex128)
 
 
 def simulate_mri(
@@ -370,7 +383,7 @@ def _angles(
             f"found num_angles {num_angles} and span {span:g}, expected 1 or more and radians up "
             "to one turn"
         )
-    return np.arange(num_angles) * (span / num_angles)
+    return np.arange(num_angles, dtype=np.float64) * (span / num_angles)
 
 
 def _coarse_and_fine(
@@ -384,10 +397,11 @@ def _coarse_and_fine(
             f"image_shape: found {shape} for an image {stack.shape[1:]}, expected its shape or "
             "that divided by an integer"
         )
-    coarse = stack.reshape(len(stack), height, factor, width, factor).mean((2, 4))
+    blocks = stack.reshape(len(stack), height, factor, width, factor)
+    coarse = np.asarray(blocks.mean(axis=(2, 4)), dtype=np.float64)
     split = math.ceil(supersample / factor)
     fine = stack.repeat(split, axis=1).repeat(split, axis=2)
-    return np.asarray(coarse, dtype=np.float64), fine
+    return coarse, fine
 
 
 def _project(
@@ -406,4 +420,4 @@ def _project(
     with torch.no_grad():
         # one slice at a time: the memory that the projector needs grows with the batch
         rows = [operator.A(torch.from_numpy(s)[None, None])[0, 0].numpy() for s in stack]
-    return np.stack(rows)
+    return np.stack(rows).astype(np.float64)

@@ -182,6 +182,15 @@ def test_noise_level_per_component():
     assert again.noise_std is None
 
 
+@pytest.mark.parametrize("shape", [(12, 10), (4, 12, 9)])
+def test_coil_maps_are_those_of_sigpy(shape):
+    from sigpy.mri.sim import birdcage_maps as sigpy_maps
+
+    for coils in (2, 8, 12):
+        expected = sigpy_maps((coils, *shape), r=1.7)
+        np.testing.assert_allclose(birdcage_maps(coils, shape, radius=1.7), expected, atol=1e-12)
+
+
 def test_coil_maps_are_smooth_and_normalised():
     for shape in ((64, 50), (24, 32, 30)):
         maps = birdcage_maps(8, shape)
