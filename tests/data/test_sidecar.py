@@ -125,3 +125,27 @@ def test_where_it_is_looked_for(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "examples" / "sidecars").glob("*.toml")), ids=str)
 def test_the_examples_are_valid(path):
     read_sidecar(path)
+
+
+def test_the_documentation_shows_valid_sidecars(tmp_path):
+    """Every TOML block of the formats page that is a side-car parses, and no key is forgotten."""
+    from sciinv.data import sidecar
+
+    text = (ROOT / "docs" / "formats.md").read_text()
+    blocks = [part.split("```")[0] for part in text.split("```toml\n")[1:]]
+    shown = [block for block in blocks if "kind =" in block]
+    assert len(shown) >= 3
+    for block in shown:
+        read_sidecar(write(tmp_path, block))
+    for key in sidecar._all_keys(sidecar._SCHEMA):
+        assert key.rsplit(".", 1)[-1] in text, key
+
+
+def test_the_documented_file_can_be_read(tmp_path, monkeypatch):
+    from sciinv.data import load
+
+    text = (ROOT / "docs" / "formats.md").read_text()
+    (block,) = [part.split("```")[0] for part in text.split("```python\n")[1:]]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "formats.md", "exec"), {})  # noqa: S102 - our own page
+    assert load("scan.h5").data.shape == (1, 1, 64, 64)
