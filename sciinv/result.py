@@ -180,7 +180,12 @@ class Result:
         """
         if self.num_samples < 2:
             return self._seen(np.full(self.samples.shape[1:], np.nan))
-        return self._seen(self.magnitude.std(axis=0, dtype=np.float64, ddof=1))
+        # sample by sample: numpy's own needs all of them in double precision at once
+        centre = self.magnitude.mean(axis=0, dtype=np.float64)
+        total = np.zeros_like(centre)
+        for sample in self.magnitude:
+            total += (sample - centre) ** 2
+        return self._seen(np.sqrt(total / (self.num_samples - 1)))
 
     @cached_property
     def complex_mean(self) -> NDArray[Any]:

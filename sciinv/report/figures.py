@@ -58,9 +58,30 @@ def std_window(result: Result) -> tuple[float, float]:
     return 0.0, window(result.std, result.visible)[1]
 
 
+def result_views(result: Result) -> list[View]:
+    """Cuts through the middle of what the data of a result see."""
+    return views(result.visible, result.affine, oriented=result.oriented)
+
+
+def preview(
+    images: NDArray[np.floating],
+    affine: NDArray[np.float64],
+    *,
+    units: str,
+    title: str,
+    visible: NDArray[np.bool_] | None = None,
+    oriented: bool = True,
+) -> bytes:
+    """Middle slice of one stack ``(slices, *image_shape)``, for a first look before sampling."""
+    seen = np.ones(images.shape, bool) if visible is None else visible
+    view = views(seen, affine, oriented=oriented)[0]
+    shown = np.abs(images) if np.iscomplexobj(images) else images
+    return draw_grid([_panel(view, shown, ascii_text(title), window(shown, seen), units)])
+
+
 def overview(result: Result) -> bytes:
     """Mean, baseline and standard deviation of the middle slice; the first two share a window."""
-    view = views(result)[0]
+    view = result_views(result)[0]
     shared = image_window(result)
     panels = [
         _panel(view, result.mean, "Posterior mean", shared, result.units),
@@ -73,7 +94,7 @@ def overview(result: Result) -> bytes:
 
 def orthogonal(result: Result) -> bytes | None:
     """Mean and standard deviation in two cuts across the slices; ``None`` for few slices."""
-    cuts = views(result)[1:]
+    cuts = result_views(result)[1:]
     if not cuts or cuts[0].shape[0] < _ORTHOGONAL_MIN:
         return None
     shared = image_window(result)
@@ -85,7 +106,7 @@ def orthogonal(result: Result) -> bytes | None:
 
 def sample_strip(result: Result) -> bytes:
     """Up to eight samples of the middle slice side by side, in the window of the mean."""
-    view = views(result)[0]
+    view = result_views(result)[0]
     shared = image_window(result)
     panels = [
         _panel(view, sample, f"Sample {number + 1}", shared, None, bar=number == 0)
@@ -100,7 +121,7 @@ def against_reference(result: Result) -> bytes | None:
     """Reference and the errors of mean and baseline in one window; ``None`` without reference."""
     if result.reference is None:
         return None
-    view = views(result)[0]
+    view = result_views(result)[0]
     reference = np.where(result.visible, np.abs(result.reference), 0)
     shared = image_window(result)
     errors = [

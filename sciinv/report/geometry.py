@@ -10,8 +10,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sciinv.result import Result
-
 _OPPOSITE = dict(zip("LRPAIS", "RLAPSI", strict=True))
 _PLANES = {"L": "Sagittal", "R": "Sagittal", "P": "Coronal", "A": "Coronal"}  # else axial
 _BORDER = 4  # pixels kept around the visible region
@@ -55,14 +53,21 @@ class View:
         return image[::-1] if self.flip else image
 
 
-def views(result: Result) -> list[View]:
-    """The middle slice and, for stacks and volumes, the two cuts across it."""
-    affine = np.asarray(result.affine, np.float64)
+def views(
+    visible: NDArray[np.bool_], affine: NDArray[np.float64], *, oriented: bool = True
+) -> list[View]:
+    """The middle slice and, for stacks and volumes, the two cuts across it.
+
+    :param visible: ``(slices, *image_shape)``, False where the data see nothing.
+    :param affine: 4 x 4 voxel (row, column, slice) index to RAS mm.
+    :param oriented: whether the directions of the affine mean anything.
+    """
+    affine = np.asarray(affine, np.float64)
     first: tuple[Any, ...] = ()
-    shape = result.visible.shape
+    shape = visible.shape
     if len(shape) == 4:  # a stack of volumes: the middle one
         first, shape = (shape[0] // 2,), shape[1:]
-    middle = [_middle(result.visible[first], axis) for axis in range(3)]
+    middle = [_middle(visible[first], axis) for axis in range(3)]
     everything = slice(None)
     # axes of the arrays are (slice, row, column), columns of the affine (row, column, slice)
     cuts: list[tuple[tuple[Any, ...], tuple[int, int], int]]
@@ -72,7 +77,10 @@ def views(result: Result) -> list[View]:
             ((everything, middle[1], everything), (2, 1), 0),
             ((everything, everything, middle[2]), (2, 0), 1),
         ]
-    return [_view(result, first + index, axes, normal, affine) for index, axes, normal in cuts]
+    return [
+        _view(visible[first + index], first + index, axes, normal, affine, oriented)
+        for index, axes, normal in cuts
+    ]
 
 
 def _middle(visible: NDArray[np.bool_], axis: int) -> int:
@@ -82,19 +90,19 @@ def _middle(visible: NDArray[np.bool_], axis: int) -> int:
 
 
 def _view(
-    result: Result,
+    visible: NDArray[np.bool_],
     index: tuple[Any, ...],
     axes: tuple[int, int],
     normal: int,
     affine: NDArray[np.float64],
+    oriented: bool,
 ) -> View:
-    visible = result.visible[index]
     size = voxel_size(affine)
     codes = axis_codes(affine)
     bottom, right = (codes[axis] for axis in axes)
     letters = None
     flip = False
-    if result.oriented:
+    if oriented:
         # the head is up in cuts across the slices; the slices themselves stay as they are stored
         flip = normal != 2 and bottom == "S"
         bottom = _OPPOSITE[bottom] if flip else bottom
@@ -102,7 +110,7 @@ def _view(
     name = _PLANES.get(codes[normal], "Axial")
     unnamed = {2: "Slice", 0: "Columns by slices", 1: "Rows by slices"}[normal]
     return View(
-        title=name if result.oriented else unnamed,
+        title=name if oriented else unnamed,
         index=index,
         crop=(_range(visible, 1), _range(visible, 0)),
         shape=(visible.shape[0], visible.shape[1]),

@@ -16,9 +16,10 @@ from sciinv.report.figures import (
     all_figures,
     image_window,
     plain_png,
+    result_views,
     std_window,
 )
-from sciinv.report.geometry import View, axis_codes, views, voxel_size
+from sciinv.report.geometry import axis_codes, voxel_size
 from sciinv.report.plain import harmless, plain, show
 from sciinv.report.verdict import verdict
 
@@ -87,7 +88,7 @@ def _data_uri(png: bytes) -> Markup:
 
 def _frames(result: Result, longest: int) -> dict[str, Any]:
     """Pictures of the middle slice to flip through: mean, baseline, std, samples."""
-    view: View = views(result)[0]
+    view = result_views(result)[0]
     limits = image_window(result)
     pictures = [("0", "mean", result.mean, limits)]
     pictures.append(("b", "baseline", result.baseline_magnitude, limits))

@@ -21,6 +21,7 @@ def verdict(result: Result) -> str:
     from sciinv.result import Status
 
     chi, tolerance = float(result.chi_squared), float(result.chi_squared_tolerance)
+    tolerance = tolerance if np.isfinite(tolerance) else 0.0
     digits = _digits(tolerance)
     expected = f"{1:.{digits}f} \N{PLUS-MINUS SIGN} {max(tolerance, 10.0**-digits):.{digits}f}"
     numbers = f"chi-squared {chi:.{digits}f}, expected {expected}"
@@ -47,7 +48,7 @@ def verdict(result: Result) -> str:
 
 def _digits(tolerance: float) -> int:
     # enough to show one digit of the tolerance, from two to three decimals
-    if not np.isfinite(tolerance) or tolerance <= 0:
+    if tolerance <= 0:
         return 2
     return int(np.clip(np.ceil(-np.log10(tolerance)), 2, 3))
 

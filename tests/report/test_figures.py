@@ -12,7 +12,8 @@ from PIL import Image
 
 from sciinv.report import figures
 from sciinv.report.canvas import DPI, MARGIN, TITLE, Panel, draw_grid, length_text, nice_length
-from sciinv.report.geometry import axis_codes, views, voxel_size
+from sciinv.report.figures import result_views as views
+from sciinv.report.geometry import axis_codes, voxel_size
 
 
 def decode(png):
@@ -173,6 +174,17 @@ def test_mean_is_left_and_baseline_beside_it_in_the_same_window(make):
     # full white in the middle of the mean, half grey all over the baseline
     assert row[third // 2] > 250
     assert abs(row[third + third // 2] - 127.5) < 2
+
+
+def test_preview_shows_the_middle_slice(make):
+    images = np.zeros((3, 40, 40), np.complex64)
+    images[1, :20] = 2j
+    affine = np.diag([1.0, 1, 1, 1])
+    pixels = decode(figures.preview(images, affine, units="a.u.", title="First", oriented=False))
+    column = pixels[:, pixels.shape[1] // 2 + 40]
+    top = int((MARGIN + TITLE) * DPI)
+    assert column[top + 40] > 250  # the upper half is bright in the modulus
+    assert column[top + 400] < 5
 
 
 def test_residual_shows_what_was_not_measured_in_blue(make):
