@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -56,3 +58,30 @@ def test_no_index_or_registry_is_named() -> None:
         text = (ROOT / name).read_text()
         for word in ("--index-url", "--extra-index-url", "find-links", "pypi.org", "download."):
             assert word not in text, f"{name} names {word}"
+
+
+# import name -> name of the distribution, where they differ
+DISTRIBUTION = {
+    "astra": "astra-toolbox",
+    "cupy": "cupy-cuda12x",
+    "PIL": "pillow",
+    "pywt": "pywavelets",
+}
+
+
+def test_every_imported_package_is_declared() -> None:
+    known = {requirement(d)[0] for d in project()["dependencies"]}
+    for extra in ("cuda", "twix", "dask"):
+        known |= {requirement(d)[0] for d in project()["optional-dependencies"][extra]}
+    undeclared = {}
+    for path in (ROOT / "sciinv").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            for name in {n.partition(".")[0] for n in names} - {"sciinv"} - sys.stdlib_module_names:
+                if requirement(DISTRIBUTION.get(name, name))[0] not in known:
+                    undeclared[name] = str(path.relative_to(ROOT))
+    assert not undeclared
