@@ -172,6 +172,23 @@ def test_engines_are_one_matrix(shape, spacing):
     torch.testing.assert_close(matrices["astra"], reference, rtol=0, atol=5e-6)
 
 
+def test_engines_agree_along_axes_and_diagonals():
+    # the driving axis changes at 45 degrees; rays fall on pixel centres, borders and corners
+    theta = np.arange(-8, 17) * math.pi / 8
+    for spacing, shift in ((1.0, 0.0), (0.5, 0.25), (math.sqrt(0.5), 0.0)):
+        kw = {
+            "num_detectors": 25,
+            "detector_spacing": spacing,
+            "pixel_size": 1.0,
+            "axis_shift": shift,
+        }
+        reference = dense(ParallelBeamCT((8, 9), theta, **kw, backend="torch"))
+        matrix = dense(ParallelBeamCT((8, 9), theta, **kw, backend="csr"))
+        torch.testing.assert_close(matrix, reference, rtol=0, atol=1e-12)
+        single = dense(ParallelBeamCT((8, 9), theta, **kw, backend="astra"))
+        torch.testing.assert_close(single, reference, rtol=0, atol=5e-6)
+
+
 def test_weights_are_those_of_astras_own_matrix():
     astra = pytest.importorskip("astra")
     op = ParallelBeamCT((8, 13), random_angles(11), **KW, backend="torch")
