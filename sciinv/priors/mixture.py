@@ -72,6 +72,9 @@ class GaussianMixture(AnalyticPrior):
         if sigma_min is None:
             sigma_min = 0.002 * math.sqrt(float((w @ values).mean()))
         super().__init__(shape, channels=channels, sigma_min=sigma_min, sigma_max=sigma_max)
+        # the expanded square loses |m|^2 / variance roundings: not where components are needles
+        spread = float((m - w @ m).square().sum(1).max())
+        self._expand = vectors is None and spread < 1e6 * float(values.min())
         self.register_buffer("weights", w)
         self.register_buffer("means", m)
         self.register_buffer("eigenvalues", values)
@@ -101,19 +104,28 @@ class GaussianMixture(AnalyticPrior):
         return cls(z**2, means, 1.0, image_shape=image_shape, **kwargs)
 
     # -- the density -----------------------------------------------------------------------------
-    def _components(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log(w_k N(x; m_k, C_k + s^2 I)) ``(B, K)``, projected x - m_k, and gains."""
-        d = x.flatten(1).double()[:, None, :] - self.means
-        if self.eigenvectors is not None:
-            d = torch.einsum("kij,bki->bkj", self.eigenvectors, d)
-        s2 = sigma_rows(sigma, d, dtype=torch.float64) ** 2
+    def _log_joint(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return log(w_k N(x; m_k, C_k + s^2 I)) ``(B, K)``, the gains, and rotated x - m_k."""
+        flat = x.flatten(1).double()
+        n = flat.shape[1]
+        s2 = sigma_rows(sigma, flat, dtype=torch.float64)[..., None] ** 2
         total = self.eigenvalues + s2  # (B, K, n or 1)
         safe = total.clamp_min(torch.finfo(torch.float64).tiny)
-        n = self.means.shape[1]
+        d = None
+        if self._expand:
+            # |x - m|^2 by a matrix product, without (B, K, n) in memory
+            centre = self.weights @ self.means
+            xc, mc = flat - centre, self.means - centre
+            squares = (xc**2).sum(1, keepdim=True) - 2 * xc @ mc.T + (mc**2).sum(1)
+            quadratic = squares / safe[..., 0]
+        else:
+            d = flat[:, None, :] - self.means
+            if self.eigenvectors is not None:
+                d = torch.einsum("kij,bki->bkj", self.eigenvectors, d)
+            quadratic = (d**2 / safe).sum(-1)
         log_det = safe.log().sum(-1) * (n // self.eigenvalues.shape[1])
-        quadratic = (d**2 / safe).sum(-1)
         log_n = -0.5 * (quadratic + log_det + n * math.log(2 * math.pi))
-        return log_n + self.weights.log(), d, self.eigenvalues / safe
+        return log_n + self.weights.log(), self.eigenvalues / safe, d
 
     def forward(self, x: Tensor, sigma: Tensor | float, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """Return E[x0 | x0 + sigma n = x] exactly.
@@ -122,24 +134,25 @@ class GaussianMixture(AnalyticPrior):
         :param sigma: float or ``(B,)``, positive (0 only if no component is singular).
         """
         self.check_image(x)
-        log_joint, d, gain = self._components(x, sigma)
+        log_joint, gain, d = self._log_joint(x, sigma)
         r = torch.softmax(log_joint, dim=1)
-        moved = r[..., None] * gain * d
-        if self.eigenvectors is not None:
-            out = torch.einsum("kij,bkj->bi", self.eigenvectors, moved)
+        if self.eigenvectors is not None and d is not None:
+            moved = torch.einsum("kij,bkj->bi", self.eigenvectors, r[..., None] * gain * d)
+            out = r @ self.means + moved
         else:
-            out = moved.sum(1)
-        return (r @ self.means + out).reshape(x.shape).to(x.dtype)
+            g = r * gain[..., 0]
+            out = (r - g) @ self.means + g.sum(1, keepdim=True) * x.flatten(1).double()
+        return out.reshape(x.shape).to(x.dtype)
 
     def log_prob(self, x: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
         """Return the log density of ``x0 + sigma n`` at ``x``, ``(B,)`` float64."""
         self.check_image(x)
-        return torch.logsumexp(self._components(x, sigma)[0], dim=1)
+        return torch.logsumexp(self._log_joint(x, sigma)[0], dim=1)
 
     def responsibilities(self, x: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
         """Return p(component | x0 + sigma n = x), ``(B, K)`` float64."""
         self.check_image(x)
-        return torch.softmax(self._components(x, sigma)[0], dim=1)
+        return torch.softmax(self._log_joint(x, sigma)[0], dim=1)
 
     def factors(self) -> list[Tensor]:
         """Return square roots L_k of C_k = L_k L_k^T, dense float64, one object where shared."""

@@ -110,6 +110,19 @@ def test_posterior_and_evidence_by_numerical_integration(dims):
         )
 
 
+def test_isotropic_is_dense():
+    """The two ways to square |x - m_k| (expanded for broad components) and the dense path agree."""
+    means = normal(3, 4)
+    x = 3 * normal(5, 1, 1, 4, seed=2)
+    for variances in ([0.1, 0.5, 1.0], [1e-6, 1e-6, 1e-6]):
+        v = torch.tensor(variances, dtype=F64)
+        isotropic = GaussianMixture(WEIGHTS, means, v)
+        dense = GaussianMixture(WEIGHTS, means, v[:, None, None] * torch.eye(4, dtype=F64))
+        assert isotropic._expand == (variances[0] > 0.01)
+        for s in (0.05, 1.0):
+            torch.testing.assert_close(isotropic(x, s), dense(x, s), rtol=1e-11, atol=1e-11)
+
+
 def test_density_is_torchs(mixture):
     x = normal(5, *mixture.img_size, seed=4)
     for s in (0.0, 0.7):
