@@ -26,7 +26,7 @@ $(VENV)/.installed-dev: $(BIN)/python pyproject.toml
 	touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed
-	$(BIN)/sciinv demo
+	$(BIN)/sciinv demo --overwrite
 
 # one thread a process: two test processes share two cores
 test: $(VENV)/.installed-dev

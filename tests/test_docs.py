@@ -45,9 +45,9 @@ def test_links_between_files_exist(page: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["start.md", "extending.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/start.md", "docs/extending.md"])
 def test_examples_of_a_page_run(name: str) -> None:
-    blocks = [b for b in python_blocks(DOCS / name) if "scan.h5" not in b]
+    blocks = [b for b in python_blocks(ROOT / name) if "scan.h5" not in b]
     assert blocks
     namespace: dict[str, object] = {}
     for number, block in enumerate(blocks):
