@@ -34,12 +34,14 @@ ELLIPSE, BOX, STAR, SHELL, CRACK = range(5)
 ) = range(19)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _paint(value: Any, label: Any, leaves: Any, texture: Any, first_label: int) -> None:  # noqa: ANN401
-    """Paint the leaves over ``value`` in their order, and their numbers over ``label``."""
+    """Paint the leaves over ``value``, the last on top, and their numbers over ``label``."""
     height, width = value.shape
     texture_height, texture_width = texture.shape
-    for index in range(leaves.shape[0]):
+    # from the top down, so that hidden pixels cost one look
+    covered = np.zeros((height, width), dtype=np.bool_)
+    for index in range(leaves.shape[0] - 1, -1, -1):
         leaf = leaves[index]
         kind = int(leaf[0])
         ry, rx = leaf[5], leaf[6]
@@ -60,6 +62,8 @@ def _paint(value: Any, label: Any, leaves: Any, texture: Any, first_label: int) 
         for i in range(top, bottom + 1):
             dy = i - leaf[1]
             for j in range(left, right + 1):
+                if covered[i, j]:
+                    continue
                 dx = j - leaf[2]
                 u = (dx * leaf[3] + dy * leaf[4]) / rx
                 v = (-dx * leaf[4] + dy * leaf[3]) / ry
@@ -71,6 +75,8 @@ def _paint(value: Any, label: Any, leaves: Any, texture: Any, first_label: int) 
                     q = np.sqrt(u * u + v * v)
                     if q > 1.0 + 1.5 * leaf[14]:
                         inside = False
+                    elif q < 1.0 - 1.5 * leaf[14]:
+                        inside = True
                     else:
                         angle = np.arctan2(v, u)
                         border = 1.0 + leaf[14] * (
@@ -86,6 +92,7 @@ def _paint(value: Any, label: Any, leaves: Any, texture: Any, first_label: int) 
                     half = 0.5 * leaf[13] * (1.0 - u * u)
                     inside = abs(u) <= 1.0 and abs(v * ry - wave) <= half
                 if inside:
+                    covered[i, j] = True
                     painted = leaf[7] + leaf[8] * v + leaf[9] * u
                     if leaf[10] != 0.0:
                         painted += leaf[10] * np.sin(leaf[11] * u + leaf[12])

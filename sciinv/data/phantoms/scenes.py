@@ -129,7 +129,7 @@ def _leaves_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Ima
         radius=(low, rng.uniform(0.1, 0.45) * min(shape)),
         cover=rng.uniform(0.7, 5.0),
         background=rng.uniform(0, 1) if rng.uniform() < 0.5 else 0.0,
-        kinds=rng.dirichlet((4.0, 2.0, 2.0, 1.2, 0.8)),
+        kinds=rng.dirichlet((4.0, 2.0, 2.0, 1.2, 0.8)).tolist(),
         texture=_tile(rng),
     )
     if rng.uniform() < 0.4:
@@ -197,7 +197,7 @@ def _inserts_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Im
         rng,
         radius=(low, rng.uniform(0.05, 0.25) * side),
         exponent=rng.uniform(1.5, 3.0),
-        kinds=rng.dirichlet((3.0, 1.5, 1.0, 0.8, 1.5)),
+        kinds=rng.dirichlet((3.0, 1.5, 1.0, 0.8, 1.5)).tolist(),
         values=(0.0, 1.0) if rng.uniform() < 0.7 else (max(0.0, body - 0.2), body + 0.2),
     )
     if rng.uniform() < 0.3:  # voids: everything inside is air
@@ -284,7 +284,7 @@ def _degrade(value: Image, label: Labels, rng: np.random.Generator) -> tuple[Ima
     return value, label
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _warp(value: Any, label: Any, shift_y: Any, shift_x: Any) -> tuple[Any, Any]:  # noqa: ANN401
     """Sample ``value`` bilinearly and ``label`` at the nearest pixel of the shifted positions."""
     height, width = value.shape
