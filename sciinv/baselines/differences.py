@@ -40,7 +40,8 @@ def pixel_norm(p: Tensor) -> Tensor:
     Real and imaginary part share one norm, so that the penalty does not depend on the phase that
     is common to all pixels.
     """
-    return torch.linalg.vector_norm(p, dim=(1, 2), keepdim=True)
+    size: Tensor = torch.linalg.vector_norm(p, dim=(1, 2), keepdim=True)
+    return size
 
 
 def total_variation(x: Tensor) -> Tensor:

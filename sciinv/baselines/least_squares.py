@@ -38,7 +38,8 @@ def cg_sense(
     weight = row_scale(lam * squared_norm(physics, b), b)
 
     def apply(x: Tensor) -> Tensor:
-        return physics.A_adjoint_A(x) + weight * x
+        ax: Tensor = physics.A_adjoint_A(x)
+        return ax + weight * x
 
     x, info = conjugate_gradient(apply, b, init, max_iter=max_iter, tol=tol)
     return finite(x, "cg_sense", info.iterations)

@@ -55,13 +55,17 @@ def l1_wavelet(
         )
     big = wavelet.padded_shape(shape, depth)
     pad = [v for n, m in zip(reversed(shape), reversed(big), strict=True) for v in (0, m - n)]
-    inside = (..., *(slice(0, n) for n in shape))
+
+    def inside(u: Tensor) -> Tensor:
+        for axis, n in enumerate(shape, start=2):
+            u = u.narrow(axis, 0, n)
+        return u.contiguous()
 
     def normal(u: Tensor) -> Tensor:
-        return functional.pad(physics.A_adjoint_A(u[inside].contiguous()), pad)
+        return functional.pad(physics.A_adjoint_A(inside(u)), pad)
 
+    bound = squared_norm(physics, b).clamp_min(torch.finfo(torch.float64).tiny)
     b = functional.pad(b, pad)
-    bound = squared_norm(physics, b[inside]).clamp_min(torch.finfo(torch.float64).tiny)
     x = torch.zeros_like(b) if init is None else functional.pad(init, pad)
     nx = normal(x)
     z, nz = x, nx
@@ -107,4 +111,4 @@ def l1_wavelet(
             done = done | small
         if bool(done.all()):
             break
-    return finite(x[inside].contiguous(), "l1_wavelet", iterations)
+    return finite(inside(x), "l1_wavelet", iterations)

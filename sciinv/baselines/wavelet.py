@@ -72,9 +72,11 @@ def _phases(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return pairs.select(axis + 1, 0), pairs.select(axis + 1, 1)
 
 
-def _coarse(shape: Sequence[int], level: int) -> tuple[slice, ...]:
-    """Where the input of a level lies in the packed coefficients."""
-    return tuple(slice(0, n >> level if n >= 2 * _COARSEST else n) for n in shape)
+def _coarse(x: Tensor, level: int) -> Tensor:
+    """View of the packed coefficients ``(B, C, *spatial)``: the input of a level."""
+    for axis, n in enumerate(x.shape[2:], start=2):
+        x = x.narrow(axis, 0, n >> level if n >= 2 * _COARSEST else n)
+    return x
 
 
 def forward(x: Tensor, levels: int) -> Tensor:
@@ -85,13 +87,12 @@ def forward(x: Tensor, levels: int) -> Tensor:
     out = x
     shape = x.shape[2:]
     for level in range(levels):
-        where = (..., *_coarse(shape, level))
-        block = out[where]
+        block = _coarse(out, level)
         for axis, n in enumerate(shape, start=2):
             if n >= 2 * _COARSEST:
                 block = torch.cat(_analyse(block, axis), axis)
         out = out.clone()
-        out[where] = block
+        _coarse(out, level).copy_(block)
     return out
 
 
@@ -100,14 +101,13 @@ def inverse(c: Tensor, levels: int) -> Tensor:
     out = c
     shape = c.shape[2:]
     for level in reversed(range(levels)):
-        where = (..., *_coarse(shape, level))
-        block = out[where]
+        block = _coarse(out, level)
         for axis, n in reversed(list(enumerate(shape, start=2))):
             if n >= 2 * _COARSEST:
                 low, high = block.chunk(2, axis)
                 block = _synthesise(low, high, axis)
         out = out.clone()
-        out[where] = block
+        _coarse(out, level).copy_(block)
     return out
 
 
@@ -117,14 +117,14 @@ def soft_threshold(c: Tensor, threshold: Tensor, levels: int) -> Tensor:
     :param threshold: broadcastable to ``(B, 1, *spatial)``.
     """
     size = torch.linalg.vector_norm(c, dim=1, keepdim=True)
-    shrunk = c * (1 - threshold / torch.maximum(size, threshold).clamp_min(1e-38))
-    where = (..., *_coarse(c.shape[2:], levels))
-    shrunk[where] = c[where]
+    shrunk: Tensor = c * (1 - threshold / torch.maximum(size, threshold).clamp_min(1e-38))
+    _coarse(shrunk, levels).copy_(_coarse(c, levels))
     return shrunk
 
 
 def detail_norm(c: Tensor, levels: int) -> Tensor:
     """Sum of the detail coefficients' magnitudes per row, float64 ``(B,)``."""
     size = torch.linalg.vector_norm(c, dim=1, keepdim=True).double()
-    coarse = size[(..., *_coarse(c.shape[2:], levels))]
-    return size.flatten(1).sum(1) - coarse.flatten(1).sum(1)
+    coarse = _coarse(size, levels)
+    total: Tensor = size.flatten(1).sum(1) - coarse.flatten(1).sum(1)
+    return total

@@ -25,9 +25,11 @@ def magnitude(x: ArrayLike, *, channel_axis: int) -> Real:
             "magnitude", f"axis {channel_axis}", found=f"length {length}", expected="1 or 2"
         )
     if length == 1:
-        return np.take(a, 0, axis=channel_axis).astype(np.float64)
-    pair = np.moveaxis(a.astype(np.float64), channel_axis, 0)
-    return np.hypot(pair[0], pair[1])
+        single: Real = np.take(a, 0, axis=channel_axis).astype(np.float64)
+        return single
+    parts = np.moveaxis(a.astype(np.float64), channel_axis, 0)
+    result: Real = np.hypot(parts[0], parts[1])
+    return result
 
 
 def real(x: ArrayLike, where: str, field: str) -> Real:

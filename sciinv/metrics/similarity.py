@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from sciinv.errors import DataError
 from sciinv.metrics.arrays import Real, check_range, pair
@@ -57,9 +57,10 @@ def ssim_map(a: Real, b: Real, data_range: float) -> Real:
     cov = _smooth((a - offset) * (b - offset)) - mean_a * mean_b
     mean_a, mean_b = mean_a + offset, mean_b + offset
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    structure: NDArray[np.float64] = (2 * cov + c2) / (var_a + var_b + c2)
-    return luminance * structure
+    luminance: Real = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    structure: Real = (2 * cov + c2) / (var_a + var_b + c2)
+    result: Real = luminance * structure
+    return result
 
 
 def _smooth(x: Real) -> Real:

@@ -81,9 +81,7 @@ def test_matches_dense_ista(random_problem, shape, channels):
 def test_shifts_are_reproducible_and_remove_no_data(random_problem):
     physics, y = random_problem((16, 16), fraction=1.5)
     runs = [
-        l1_wavelet(
-            y, physics, lam=0.02, max_iter=60, generator=torch.Generator().manual_seed(4)
-        )
+        l1_wavelet(y, physics, lam=0.02, max_iter=60, generator=torch.Generator().manual_seed(4))
         for _ in range(2)
     ]
     assert torch.equal(*runs)
