@@ -137,6 +137,17 @@ def test_mri_scale_of_a_uniform_disc():
     assert mri_scale(5 * k * mask, mask) == pytest.approx(5 * mri_scale(k * mask, mask))
 
 
+def test_low_resolution_window_is_flat_then_a_cosine():
+    """A point in the image has a flat spectrum: its peak is the sum of the window over sqrt(n)^2."""
+    n, calibration = 64, 24
+    image = np.zeros((1, n, n), complex)
+    image[0, n // 2, n // 2] = 1.0
+    mask = lines(n, np.r_[n // 2 - calibration // 2 : n // 2 + calibration // 2], 0)
+    peak = low_resolution_magnitude(fft(image) * mask, mask).max()
+    # half of the lines at 1, half under a squared cosine of mean 1/2
+    assert peak == pytest.approx(0.75 * calibration / n, rel=1e-6)
+
+
 def test_mri_scale_needs_signal():
     with pytest.raises(DataError, match="centre of k-space"):
         mri_scale(np.zeros((1, 8, 8), complex), np.ones((8, 8), bool))

@@ -132,10 +132,8 @@ def _remove_oversampling(
     cropped = np.fft.fftshift(
         np.fft.fft(np.fft.ifftshift(image, **centre), axis=-2, norm="ortho"), **centre
     )
-    cropped = cropped.astype(np.complex64)
-    cropped[..., ~lines] = 0
     note = f"readout oversampling removed: {rows} to {target} rows"
-    return cropped, sampled[:target], note
+    return cropped.astype(np.complex64), sampled[:target], note
 
 
 def _voxel_size(

@@ -1,7 +1,14 @@
-"""MATLAB 5 ``.mat``: named bare arrays; a side-car says what they mean."""
+"""MATLAB 5 ``.mat``: named bare arrays; a side-car says what they mean.
+
+Read here and not by scipy, whose reader can crash the interpreter on a damaged file. Only what is
+needed: numeric arrays of the top level, real or complex, compressed or not.
+"""
 
 from __future__ import annotations
 
+import struct
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +22,31 @@ from sciinv.data.sidecar import Sidecar
 from sciinv.errors import DataError
 
 NAME = "matlab5"
-_ITEMSIZE = {
-    "double": 8,
-    "single": 4,
-    "int8": 1,
-    "uint8": 1,
-    "int16": 2,
-    "uint16": 2,
-    "int32": 4,
-    "uint32": 4,
-    "int64": 8,
-    "uint64": 8,
-    "logical": 1,
-}
+_HEADER = 128
+_MAX_VARIABLES = 10_000
+_MATRIX, _COMPRESSED = 14, 15
+# type of stored data -> NumPy
+_STORED = {
+    1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
+}  # fmt: skip
+# class of an array -> NumPy; data may be stored in a smaller type
+_NUMERIC = {
+    6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8",
+}  # fmt: skip
+_OTHER = {1: "cell", 2: "struct", 3: "object", 4: "char", 5: "sparse", 16: "function"}
+
+
+@dataclass(frozen=True)
+class _Variable:
+    """Where a variable lies and what it is; ``body`` is the content of its matrix element."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    is_complex: bool
+    start: int
+    size: int
+    packed: bool
 
 
 def sniff(path: Path) -> bool:
@@ -47,21 +66,120 @@ def read_array(path: Path, name: str | None) -> NDArray[Any]:
     :raises DataError: no such variable, a cell, structure or object, a size out of proportion,
         damage.
     """
-    from scipy.io import loadmat, whosmat
-
+    data = path.read_bytes()
     with reading(path):
-        listed = {entry[0]: entry[1:] for entry in whosmat(path)}
-    numeric = [key for key, (_, kind) in listed.items() if kind in _ITEMSIZE]
-    if name in listed and name not in numeric:
-        raise DataError(
-            path, name, found=f"a variable of class {listed[name][1]}", expected="numbers"
-        )
+        order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
+        if order is None or len(data) < _HEADER:
+            raise DataError(path, found="a damaged header", expected="MATLAB 5")
+        variables = {v.name: v for v in _variables(path, data, order)}
+    if name in variables and variables[name].kind not in _NUMERIC:
+        found = _OTHER.get(variables[name].kind, "object")
+        raise DataError(path, name, found=f"a variable of class {found}", expected="numbers")
+    numeric = [key for key, v in variables.items() if v.kind in _NUMERIC]
     if not numeric:
-        shown = ", ".join(f"{key} ({entry[1]})" for key, entry in list(listed.items())[:8])
-        raise DataError(path, found=shown or "no variable", expected="a numeric array")
+        shown = [f"{v.name} ({_OTHER.get(v.kind, 'object')})" for v in variables.values()]
+        raise DataError(
+            path, found=", ".join(shown[:8]) or "no variable", expected="a numeric array"
+        )
     chosen = pick_name(path, numeric, name)
-    shape, kind = listed[chosen]
-    # complex arrays declare one number and store two
-    refuse_unbacked(path, chosen, 2 * declared_bytes(shape, _ITEMSIZE[kind]), path.stat().st_size)
     with reading(path, chosen):
-        return np.asarray(loadmat(path, variable_names=[chosen])[chosen])
+        return _array(path, data, order, variables[chosen])
+
+
+def _variables(path: Path, data: bytes, order: str) -> list[_Variable]:
+    """Walk over the elements of the file; of compressed ones only the first bytes are unpacked."""
+    found: list[_Variable] = []
+    position = _HEADER
+    while position + 8 <= len(data):
+        kind, size = struct.unpack_from(order + "II", data, position)
+        start = position + 8
+        if start + size > len(data):
+            raise DataError(
+                path,
+                f"element {len(found)}",
+                found=f"{len(data) - start} bytes",
+                expected=f"{size}",
+                hint="the file is truncated",
+            )
+        if kind == _COMPRESSED:
+            head = zlib.decompressobj().decompress(data[start : start + size], 4096)
+            inner, inner_size = struct.unpack_from(order + "II", head, 0)
+            if inner == _MATRIX:
+                found.append(_describe(head[8:], order, start, inner_size, packed_in=size))
+        elif kind == _MATRIX:
+            found.append(_describe(data[start : start + min(size, 4096)], order, start, size))
+        elif kind not in _STORED:
+            raise DataError(
+                path, f"element {len(found)}", found=f"type {kind}", expected="a matrix"
+            )
+        if len(found) > _MAX_VARIABLES:
+            raise DataError(path, found="too many variables", expected=f"{_MAX_VARIABLES}")
+        # elements are padded to 8 bytes, compressed ones are not
+        position = start + (size if kind == _COMPRESSED else -(-size // 8) * 8)
+    return [variable for variable in found if variable.name]
+
+
+def _describe(
+    head: bytes, order: str, start: int, size: int, *, packed_in: int | None = None
+) -> _Variable:
+    """Parse array flags, dimensions and name."""
+    flags, position = _element(head, order, 0)
+    word = int(flags[0])
+    kind = word & 0xFF
+    if kind not in _NUMERIC and kind not in _OTHER:
+        # opaque objects carry no dimensions
+        return _Variable(f"object at {start}", (), kind, False, start, size, False)
+    dims, position = _element(head, order, position)
+    name, _ = _element(head, order, position)
+    shape = tuple(int(n) for n in dims)
+    if any(n < 0 for n in shape) or len(shape) > 16:
+        raise ValueError(f"dimensions {shape[:16]}")
+    return _Variable(
+        name=name.tobytes().decode("ascii", "replace"),
+        shape=shape,
+        kind=kind,
+        is_complex=bool(word & 0x0800),
+        start=start,
+        size=size if packed_in is None else packed_in,
+        packed=packed_in is not None,
+    )
+
+
+def _element(data: bytes, order: str, position: int) -> tuple[NDArray[Any], int]:
+    """Read one data element (also the small form); return it and the next position."""
+    (word,) = struct.unpack_from(order + "I", data, position)
+    if word >> 16:
+        kind, size, start, end = word & 0xFFFF, word >> 16, position + 4, position + 8
+    else:
+        kind, (size,) = word, struct.unpack_from(order + "I", data, position + 4)
+        start = position + 8
+        end = start + -(-size // 8) * 8
+    if kind not in _STORED or (word >> 16 and size > 4):
+        raise ValueError(f"data of type {kind}, {size} bytes")
+    dtype = np.dtype(order + _STORED[kind])
+    if start + size > len(data) or size % dtype.itemsize:
+        raise ValueError(f"{size} bytes announced and {len(data) - start} present: truncated")
+    return np.frombuffer(data, dtype, size // dtype.itemsize, start), end
+
+
+def _array(path: Path, data: bytes, order: str, variable: _Variable) -> NDArray[Any]:
+    dtype = np.dtype(_NUMERIC[variable.kind])
+    parts = 2 if variable.is_complex else 1
+    declared = parts * declared_bytes(variable.shape, dtype.itemsize)
+    refuse_unbacked(path, variable.name, declared, variable.size)
+    body = data[variable.start : variable.start + variable.size]
+    if variable.packed:
+        # flags, dimensions, name and tags take less than 8192 bytes more than the numbers
+        unpacked = zlib.decompressobj().decompress(body, declared + 8192)
+        body = unpacked[8:]
+    position = 0
+    for _ in range(3):  # flags, dimensions, name
+        _, position = _element(body, order, position)
+    values = []
+    for _ in range(parts):
+        stored, position = _element(body, order, position)
+        values.append(stored.astype(dtype))
+    array = values[0] if parts == 1 else values[0] + 1j * values[1]
+    if array.size != declared_bytes(variable.shape, 1):
+        raise ValueError(f"{array.size} numbers for shape {variable.shape}")
+    return array.reshape(variable.shape, order="F")
