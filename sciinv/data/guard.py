@@ -345,6 +345,14 @@ class GuardedHDF5:
                 )
             return raw.decode("utf-8")
 
+    def attr(self, key: str, name: str = "/") -> Any:  # noqa: ANN401
+        """Return one attribute as in :meth:`attrs`, ``None`` if absent; reads no other."""
+        node = self._walk(name)
+        if node is None:
+            return None
+        with reading(self.path, f"attribute {key} of {name}"):
+            return _plain_attribute(node.attrs, key) if key in node.attrs else None
+
     def attrs(self, name: str = "/") -> dict[str, Any]:
         """Return the attributes of an object as plain str, int, float or numeric arrays.
 

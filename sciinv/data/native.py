@@ -41,7 +41,7 @@ def sniff(path: Path) -> bool:
     if not is_hdf5(path):
         return False
     with open_hdf5(path) as file:
-        return _MARK in file.attrs()
+        return file.attr(_MARK) is not None
 
 
 def read(path: Path, sidecar: Sidecar | None = None) -> Scan:
@@ -110,14 +110,15 @@ def write_scan(scan: Scan, path: Path | str) -> Path:
     try:
         with h5py.File(temporary, "w-") as file:
             file.attrs[_MARK] = FORMAT_VERSION
-            file.attrs["kind"] = scan.kind
-            file.attrs["units"] = scan.units
+            # strings of fixed length: variable ones lie in a heap, whose damage libhdf5 bears badly
+            file.attrs["kind"] = np.bytes_(scan.kind.encode())
+            file.attrs["units"] = np.bytes_(scan.units.encode())
             if scan.noise_std is not None:
                 file.attrs["noise_std"] = float(scan.noise_std)
             file["data"] = scan.data
             file["affine"] = np.asarray(scan.affine, dtype=np.float64)
-            file["notes"] = json.dumps(list(scan.notes))
-            file["header"] = json.dumps(dict(scan.header))
+            file["notes"] = np.bytes_(json.dumps(list(scan.notes)).encode())
+            file["header"] = np.bytes_(json.dumps(dict(scan.header)).encode())
             for name in _OPTIONAL:
                 array = getattr(scan, name)
                 if array is not None:

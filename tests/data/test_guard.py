@@ -64,6 +64,8 @@ def test_plain_data_sets_are_read_exactly(tmp_path, rng):
         assert "a/c" not in file
         assert file.text("text") == "grüße"
         assert file.attrs() == {"unit": "mm", "number": 3}
+        assert file.attr("unit") == "mm"
+        assert file.attr("number", "a") is None
 
 
 @pytest.mark.parametrize(

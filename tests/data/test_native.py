@@ -95,8 +95,8 @@ def test_nothing_optional(tmp_path, mri):
 def test_layout_is_the_documented_one(tmp_path, ct):
     with h5py.File(write_scan(ct, tmp_path / "out.h5")) as file:
         assert file.attrs["sciinv_format"] == 1
-        assert file.attrs["kind"] == "ct"
-        assert file.attrs["units"] == "1/mm"
+        assert file.attrs["kind"] == b"ct"
+        assert file.attrs["units"] == b"1/mm"
         np.testing.assert_array_equal(file["data"], ct.data)
         np.testing.assert_array_equal(file["geometry/angles"], ct.geometry.angles)
         assert file["geometry"].attrs["axis_shift"] == -1.25
@@ -166,7 +166,7 @@ def geometry(file, name, value):
         (lambda f: geometry(f, "voxel_size", [1.0, -1.0, 1.0]), ["voxel_size", "-1"]),
         (lambda f: geometry(f, "readout_axis", 5), ["readout_axis", "5"]),
         (lambda f: f.attrs.__setitem__("noise_std", -1.0), ["noise_std", "-1"]),
-        (lambda f: f["notes"].__setitem__((), "not json"), ["notes", "JSON"]),
+        (lambda f: f["notes"].__setitem__((), b"no"), ["notes", "JSON"]),
     ],
 )  # fmt: skip
 def test_wrong_files(tmp_path, mri, change, words):
