@@ -33,9 +33,8 @@ def test_lam_means_the_same_at_any_scale(random_problem, dense):
 
 def test_rows_have_their_own_operator_and_stopping(random_problem):
     physics, y = random_problem((5, 5), rows=3, matrices=3)
-    together = cg_sense(
-        y * torch.tensor([[1.0], [1e4], [1e-4]]).double(), physics, lam=1e-3, tol=1e-11
-    )
+    gains = torch.tensor([[1.0], [1e4], [1e-4]], dtype=torch.float64)
+    together = cg_sense(gains * y, physics, lam=1e-3, tol=1e-11)
     for row, gain in enumerate((1.0, 1e4, 1e-4)):
         index = torch.tensor([row])
         alone = cg_sense(gain * y[index], physics.rows(index), lam=1e-3, tol=1e-11)
