@@ -399,3 +399,34 @@ def test_wrong_blank(tmp_path, more, blank, words):
 def test_errors_are_also_value_errors(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         load(tmp_path / "no.h5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["scan.npy", "scan.npz", "scan.mat", "scan.tif"])
+def test_mutated_files_are_read_or_refused(tmp_path, rng, name):
+    """Bytes overwritten or cut at random never end in another exception."""
+    path = tmp_path / name
+    writers = {
+        "scan.npy": np.save,
+        "scan.npz": np.savez_compressed,
+        "scan.mat": lambda p, x: scipy.io.savemat(p, {"x": x}),
+        "scan.tif": tifffile.imwrite,
+    }
+    writers[name](path, sinogram().astype(np.float32))
+    path.with_suffix(".toml").write_text(CT.format(quantity="line_integrals", more=""))
+    load(path)
+    original = path.read_bytes()
+    refusals = 0
+    for _ in range(80):
+        data = bytearray(original)
+        for position in rng.integers(0, min(len(data), 600), size=rng.integers(1, 5)):
+            data[position] = rng.integers(256)
+        path.write_bytes(data[: rng.integers(len(data) // 2, 2 * len(data))])
+        try:
+            # numbers damaged into another sign or size may overflow on the way to float32
+            with np.errstate(all="ignore"):
+                load(path)
+        except DataError as error:
+            assert "scan" in str(error)
+            refusals += 1
+    assert refusals
