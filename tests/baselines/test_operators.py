@@ -165,7 +165,7 @@ def test_default_weights_follow_the_units(coils, scanner):
     lam = tv_lambda(physics, sigma, 1.0)
     # mean diagonal of A^T A: the sampled fraction, for normalised maps; 4 probes
     share = float(physics.mask.mean())
-    assert lam == pytest.approx(0.2 * sigma * math.sqrt(share), rel=0.05)
+    assert lam == pytest.approx(0.4 * sigma * math.sqrt(share), rel=0.05)
     assert tv_lambda(physics, 3 * sigma, 3.0) == pytest.approx(3 * lam)
     loud = CartesianMRI((32, 32), physics.mask, 10 * physics.coil_maps[0])
     assert tv_lambda(loud, 10 * sigma, 1.0) == pytest.approx(100 * lam)
