@@ -11,9 +11,9 @@ from torch import Tensor
 from sciinv.baselines.common import mean_diagonal, positive
 from sciinv.errors import IncompatibleError
 
-# Weight over the size of the noise in A^T y, chosen on three real scans. Brain at R = 4: 26.31, 26.34
-# and 26.19 dB at 0.1, 0.3 and 0.4; bottle at R = 4: 36.5 and 36.9 dB at 0.2 and 0.4; tooth, 31 views,
-# error on unused views .0218, .0173 and .0173 at 0.2, 1 and 3 times the noise in air.
+# Weight over the size of the noise in A^T y, chosen on three real scans. Brain at R = 4: 26.31,
+# 26.34 and 26.19 dB at 0.1, 0.3 and 0.4; bottle at R = 4: 36.5 and 36.9 dB at 0.2 and 0.4; tooth,
+# 31 views: error on unused views .0218, .0173, .0173 at 0.2, 1 and 3 times the noise in air.
 _TV_SHARE = 0.4
 _WAVELET_SHARE = 0.35
 # Weight over c^2 scale where the data are nearly noiseless: below any useful smoothing, above
