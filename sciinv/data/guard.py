@@ -16,30 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciinv.data.files import (
+    check_regular_file,
+    declared_bytes,
+    is_hdf5,
+    reading,
+    refuse_unbacked,
+)
 from sciinv.errors import DataError
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = [
-    "MAX_UNBACKED_BYTES",
-    "MAX_UNBACKED_RATIO",
-    "GuardedHDF5",
-    "check_regular_file",
-    "declared_bytes",
-    "is_hdf5",
-    "open_hdf5",
-    "refuse_unbacked",
-    "reading",
-]
+__all__ = ["GuardedHDF5", "open_hdf5"]
 
-#: Bytes that may be declared without a proportionate number of stored bytes.
-MAX_UNBACKED_BYTES = 256 * 2**20
-#: Declared over stored bytes above which a large array is taken for a decompression bomb.
-MAX_UNBACKED_RATIO = 1000
 _MAX_LINKS = 16
 _MAX_ATTRIBUTE_BYTES = 65536
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # deflate, shuffle, fletcher32, szip, nbit, scaleoffset and h5py's own lzf
 _BUILT_IN_FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
 _KINDS = {
@@ -49,74 +41,6 @@ _KINDS = {
     "u": "integers",
     "b": "booleans",
 }
-
-
-@contextmanager
-def reading(path: Path, field: str | None = None) -> Iterator[None]:
-    """Turn whatever a parser of a damaged file raises into one :class:`DataError`."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:
-        # parsers of foreign files raise nearly anything (struct.error, zlib.error, RecursionError)
-        text = (str(error) or "no message").splitlines()[0][:300]
-        hint = "the file is truncated or damaged" if "truncated" in text else None
-        raise DataError(
-            path,
-            field,
-            found=f"{type(error).__name__}: {text}",
-            expected="a readable file",
-            hint=hint,
-        ) from error
-
-
-def check_regular_file(path: Path) -> None:
-    """Refuse what is missing, a folder, a device or empty.
-
-    :raises DataError: naming which of these it is.
-    """
-    if not path.exists():
-        raise DataError(path, found="no such file", expected="an existing file")
-    if path.is_dir():
-        raise DataError(path, found="a folder", expected="a file")
-    if not path.is_file():
-        raise DataError(path, found="a device or pipe", expected="a regular file")
-    if path.stat().st_size == 0:
-        raise DataError(path, found="an empty file (0 bytes)", expected="a scan")
-
-
-def is_hdf5(path: Path) -> bool:
-    """Tell whether the file carries the HDF5 signature (at 0, or after a user block)."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        offset = 0
-        while offset + len(_SIGNATURE) <= size:
-            stream.seek(offset)
-            if stream.read(len(_SIGNATURE)) == _SIGNATURE:
-                return True
-            offset = 512 if offset == 0 else 2 * offset
-    return False
-
-
-def declared_bytes(shape: tuple[int, ...], itemsize: int) -> int:
-    """Return the size of an array without overflow (Python integers)."""
-    total = int(itemsize)
-    for n in shape:
-        total *= int(n)
-    return total
-
-
-def refuse_unbacked(where: object, field: str | None, declared: int, stored: int) -> None:
-    """Refuse arrays whose declared size is out of proportion to the bytes in the file."""
-    if declared > MAX_UNBACKED_BYTES and declared > MAX_UNBACKED_RATIO * max(stored, 1):
-        raise DataError(
-            where,
-            field,
-            found=f"{declared} bytes declared and {stored} bytes stored",
-            expected=f"at most {MAX_UNBACKED_RATIO} times the stored bytes",
-            hint="this looks like a decompression bomb",
-        )
 
 
 class GuardedHDF5:

@@ -8,8 +8,8 @@ from typing import Any, Protocol, cast
 
 from sciinv.data import native
 from sciinv.data.checks import check_scan
+from sciinv.data.files import check_regular_file, reading
 from sciinv.data.formats import dxchange, fastmri, hdf5, matlab, npy, npz, tiff
-from sciinv.data.guard import check_regular_file, reading
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar, find_sidecar, read_sidecar
 from sciinv.errors import DataError

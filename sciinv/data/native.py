@@ -15,7 +15,8 @@ from uuid import uuid4
 import numpy as np
 
 from sciinv.data.checks import check_scan
-from sciinv.data.guard import GuardedHDF5, is_hdf5, open_hdf5
+from sciinv.data.files import is_hdf5
+from sciinv.data.guard import GuardedHDF5, open_hdf5
 from sciinv.data.scan import MRIGeometry, ParallelGeometry, Scan
 from sciinv.data.sidecar import Sidecar
 from sciinv.errors import DataError

@@ -285,7 +285,7 @@ def test_pickled_arrays(tmp_path, name):
 
 def test_npz_bomb(tmp_path, monkeypatch):
     # a smaller limit, so that the test need not compress hundreds of megabytes
-    monkeypatch.setattr("sciinv.data.guard.MAX_UNBACKED_BYTES", 8 * 2**20)
+    monkeypatch.setattr("sciinv.data.files.MAX_UNBACKED_BYTES", 8 * 2**20)
     path = tmp_path / "scan.npz"
     header = tmp_path / "x.npy"
     np.save(header, np.zeros(4, np.uint8))

@@ -60,7 +60,7 @@ def test_logical(tmp_path):
 
 
 def test_bomb(tmp_path, monkeypatch):
-    monkeypatch.setattr("sciinv.data.guard.MAX_UNBACKED_BYTES", 2**20)
+    monkeypatch.setattr("sciinv.data.files.MAX_UNBACKED_BYTES", 2**20)
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"m": np.zeros((2**12, 2**10), "f4")}, do_compression=True)
     with pytest.raises(DataError, match="bomb"):

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciinv.data.checks import check_finite
+from sciinv.data.files import check_regular_file
 from sciinv.data.formats.ct import ct_scan
 from sciinv.data.formats.mri import mri_scan
-from sciinv.data.guard import check_regular_file
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import AXES, Angles, ArrayRef, Sidecar, template
 from sciinv.errors import DataError

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from sciinv.data.checks import check_finite
+from sciinv.data.files import is_hdf5
 from sciinv.data.formats.bare import read_angles
 from sciinv.data.formats.ct import ct_scan
-from sciinv.data.guard import GuardedHDF5, is_hdf5, open_hdf5
+from sciinv.data.guard import GuardedHDF5, open_hdf5
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar, check_completes
 from sciinv.errors import DataError

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciinv.data.checks import check_finite
+from sciinv.data.files import is_hdf5
 from sciinv.data.formats.mri import mri_scan
-from sciinv.data.guard import GuardedHDF5, is_hdf5, open_hdf5
+from sciinv.data.guard import GuardedHDF5, open_hdf5
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar, check_completes
 from sciinv.errors import DataError

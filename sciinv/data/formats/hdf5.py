@@ -7,8 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from sciinv.data.files import is_hdf5
 from sciinv.data.formats.bare import scan_of_array
-from sciinv.data.guard import is_hdf5, open_hdf5
+from sciinv.data.guard import open_hdf5
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar
 from sciinv.errors import DataError

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciinv.data.files import declared_bytes, reading, refuse_unbacked
 from sciinv.data.formats.bare import pick_name, scan_of_array
-from sciinv.data.guard import declared_bytes, reading, refuse_unbacked
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar
 from sciinv.errors import DataError

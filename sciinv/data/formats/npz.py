@@ -8,9 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from sciinv.data.files import reading, refuse_unbacked
 from sciinv.data.formats.bare import pick_name, scan_of_array
 from sciinv.data.formats.npy import read_npy
-from sciinv.data.guard import reading, refuse_unbacked
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar
 from sciinv.errors import DataError
