@@ -1,9 +1,7 @@
 """Small Krylov spaces, one per row, for the moment-matched Gaussian.
 
-The linear systems live in measurement space, where a vector can be twenty times as large as the
-image. All their Krylov vectors have the form ``alpha rho + A u``; keeping ``(alpha, u)`` and
-``A^T q`` gives every inner product from image-sized vectors, ``A^T rho``, ``|rho|^2`` and
-``A^T A``.
+The linear systems of moment matching live in measurement space, where a vector can be twenty times
+as large as the image; here they are solved on image-sized vectors alone.
 """
 
 from __future__ import annotations
@@ -12,8 +10,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-from sciinv.linalg import row_dot
 
 Map = Callable[[Tensor], Tensor]
 
@@ -29,7 +25,7 @@ def _project(basis: Tensor, vector: Tensor) -> Tensor:
 
 
 def _rounding(like: Tensor) -> float:
-    """Relative error of an inner product of vectors computed in the dtype of ``like``."""
+    """Relative length below which what is left of an orthogonalised vector is rounding."""
     return 1e-6 if like.dtype == torch.float32 else 1e-13
 
 
@@ -75,78 +71,80 @@ def floored_update(
     jacobian: Map,
     normal: Map,
     at_rho: Tensor,
-    rho_sq: Tensor,
     *,
     s: float,
     sigma: float,
     count: int,
     jacobian_bound: Tensor | None = None,
 ) -> Tensor:
-    """Return ``s^2 J A^T (sigma^2 I + s^2 A J A^T)^{-1} rho``, per row.
+    """Return ``s^2 J A^T (sigma^2 I + s^2 A J A^T)^{-1} rho`` per row, from ``A^T rho`` alone.
 
-    The system is projected on the Krylov space of ``A J A^T`` from ``rho``, where the projected
-    matrix is symmetrised and floored: for every symmetric positive semidefinite ``J`` with
-    eigenvalues up to ``b``, a Ritz vector ``q`` has ``q^T A J A^T q >= |J A^T q|^2 / b``. So the floor
-    changes nothing for an exact denoiser, keeps a learned, indefinite one from blowing up (plain
-    conjugate gradients do), and costs no further product. For a symmetric ``J`` the result is
-    that of ``count`` steps of conjugate gradients.
+    With ``A^T (sigma^2 + s^2 A J A^T)^{-1} = (sigma^2 + s^2 A^T A J)^{-1} A^T`` the update is
+    ``d = s^2 J p`` for the ``p`` that minimises
+
+    ``sigma^2 p^T J p + s^2 |A J p|^2 - 2 p^T J A^T rho``,
+
+    here over the Krylov space of ``A^T A J`` from ``A^T rho``. For a symmetric ``J`` that is
+    ``count`` steps of conjugate gradients on the posterior precision, preconditioned by the prior
+    covariance. No vector of the size of the measurement occurs, and as the small problem is built
+    from what ``J`` and ``A^T A`` really returned, rounding cannot make it inconsistent.
+
+    A learned ``J`` is neither symmetric nor definite, and conjugate gradients then diverge. Every
+    symmetric ``J`` with eigenvalues in ``[0, b]`` satisfies ``p^T J p >= |J p|^2 / b``; the Gram
+    matrix of ``J`` is symmetrised and floored by that of ``J p / sqrt(b)``. The floor changes
+    nothing for an exact denoiser and bounds the update for any other.
 
     :param jacobian: ``v -> J v`` on images ``(R, C, ...)``.
     :param normal: ``x -> A^T A x``.
     :param at_rho: ``A^T rho``, ``(R, C, ...)``.
-    :param rho_sq: ``|rho|^2``, ``(R,)`` float64.
     :param s: diffusion noise level; the prior covariance is ``s^2 J``.
     :param sigma: measurement noise level.
-    :param count: dimension of the Krylov space (the number of Jacobian products).
+    :param count: dimension of the Krylov space: products with ``J`` and with ``A^T A``.
     :param jacobian_bound: ``(R,)`` upper bound ``b`` of the eigenvalues of ``J``; by default
         twice the largest growth seen in the space, at least 2.
     """
-    shape, dtype = at_rho.shape, at_rho.dtype
-    b = at_rho.flatten(1).double()
+    shape = at_rho.shape
+    b = at_rho.flatten(1)
     rows, size = b.shape
-    p = b.new_zeros((rows, count, size))  # A^T q_j
-    u = b.new_zeros((rows, count, size))  # q_j = alpha_j rho + A u_j
-    g = b.new_zeros((rows, count, size))  # J A^T q_j
-    alpha = b.new_zeros((rows, count))
-    rho_q = b.new_zeros((rows, count))  # <rho, q_j>
-    rho_norm = rho_sq.clamp_min(0).sqrt()
-    inverse = torch.where(rho_norm > 0, 1 / rho_norm.clamp_min(1e-300), torch.zeros_like(rho_norm))
-    alpha[:, 0] = inverse
-    p[:, 0] = b * inverse.unsqueeze(1)
-    rho_q[:, 0] = rho_norm
+    count = min(count, size)
+    p = b.new_zeros((rows, count, size))
+    g = b.new_zeros((rows, count, size))  # J p
+    ng = b.new_zeros((rows, count, size))  # A^T A J p
+    w = b
+    before = b.norm(dim=1)
     for j in range(count):
-        gj = jacobian(p[:, j].to(dtype).reshape(shape))
-        g[:, j] = gj.flatten(1).double()
-        if j + 1 == count:
-            break
-        w_alpha = torch.zeros_like(rho_norm)
-        w_u = g[:, j].clone()
-        w_p = normal(gj).flatten(1).double()
-        start = row_dot(w_u, w_p)  # |A g_j|^2
-        for _ in range(2):
-            c = _project(p[:, : j + 1], w_u) + w_alpha.unsqueeze(1) * rho_q[:, : j + 1]
-            w_alpha = w_alpha - (c * alpha[:, : j + 1]).sum(1)
-            w_u = w_u - _combine(u[:, : j + 1], c)
-            w_p = w_p - _combine(p[:, : j + 1], c)
-        w_rho = w_alpha * rho_sq + row_dot(b, w_u)
-        from_data, from_image = w_alpha * w_rho, row_dot(w_u, w_p)
-        w_sq = from_data + from_image
-        # |w|^2 is a sum whose terms cancel: below their rounding it says nothing
-        terms = start.abs() + from_data.abs() + from_image.abs()
-        alive = w_sq > _rounding(at_rho) * terms
-        scale = torch.where(alive, w_sq.clamp_min(1e-300).rsqrt(), torch.zeros_like(w_sq))
-        alpha[:, j + 1] = w_alpha * scale
-        u[:, j + 1] = w_u * scale.unsqueeze(1)
-        p[:, j + 1] = w_p * scale.unsqueeze(1)
-        rho_q[:, j + 1] = w_rho * scale
-    h = torch.bmm(p, g.transpose(1, 2))
-    theta, vectors = torch.linalg.eigh((h + h.transpose(1, 2)) / 2)
-    gram = torch.bmm(g, g.transpose(1, 2))
+        if j > 0:
+            w = ng[:, j - 1]
+            before = w.norm(dim=1)
+            for _ in range(2):
+                w = w - _combine(p[:, :j], _project(p[:, :j], w))
+        length = w.norm(dim=1)
+        # a space that is invariant to rounding is complete: later vectors stay zero
+        alive = length > _rounding(b) * before
+        scale = torch.where(alive, 1 / length.clamp_min(1e-30), torch.zeros_like(length))
+        p[:, j] = w * scale.unsqueeze(1)
+        gj = jacobian(p[:, j].reshape(shape))
+        g[:, j] = gj.flatten(1)
+        ng[:, j] = normal(gj).flatten(1)
+    p64, g64 = p.double(), g.double()
+    gt = g64.transpose(1, 2)
+    gram = torch.bmm(g64, gt)
+    of_data = torch.bmm(ng.double(), gt)
+    of_prior = torch.bmm(p64, gt)
     if jacobian_bound is None:
-        growth = gram.diagonal(dim1=1, dim2=2) / p.square().sum(2).clamp_min(1e-300)
-        jacobian_bound = 2 * growth.amax(1).sqrt().clamp_min(1.0)
-    floor = (vectors * torch.bmm(gram, vectors)).sum(1) / jacobian_bound.double().unsqueeze(1)
-    theta = torch.maximum(theta, floor.clamp_min(0))
-    first = vectors[:, 0] * rho_norm.unsqueeze(1)
-    weights = (vectors * (first / (sigma**2 + s**2 * theta)).unsqueeze(1)).sum(2)
-    return (s**2 * _combine(g, weights)).to(dtype).reshape(shape)
+        growth = gram.diagonal(dim1=1, dim2=2).amax(1).sqrt()  # |p| = 1
+        jacobian_bound = 2 * growth.clamp_min(1.0)
+    floor = gram / jacobian_bound.double().reshape(-1, 1, 1)
+    excess, vectors = torch.linalg.eigh(_symmetric(of_prior) - floor)
+    of_prior = floor + (vectors * excess.clamp_min(0).unsqueeze(1)) @ vectors.transpose(1, 2)
+    system = sigma**2 * of_prior + s**2 * _symmetric(of_data)
+    values, vectors = torch.linalg.eigh(system)
+    cut = 1e-14 * values.amax(1, keepdim=True).clamp_min(1e-300)
+    inverse = torch.where(values > cut, 1 / values.clamp_min(1e-300), torch.zeros_like(values))
+    rhs = _project(g64, b.double())
+    weights = (vectors * (inverse * _project(vectors.transpose(1, 2), rhs)).unsqueeze(1)).sum(2)
+    return (s**2 * _combine(g64, weights)).to(b.dtype).reshape(shape)
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    return (matrix + matrix.transpose(1, 2)) / 2

@@ -92,12 +92,12 @@ class MMT(Solver):
         at = self.linearise(state, s)
         spread, ritz = sqrt_times(at.jacobian, noise.normal_like(state), self.lanczos)
         proposal = at.d + s * spread
-        at_rho, rho_sq = self._perturbed_residual(proposal, problem, noise)
+        z = noise.normal(problem.measurement_shape, dtype=state.dtype, device=state.device)
+        data = problem.aty + problem.sigma * problem.A_adjoint(z)  # A^T (y + sigma_y z)
         x0 = proposal + floored_update(
             at.jacobian,
             problem.normal,
-            at_rho,
-            rho_sq,
+            data - problem.normal(proposal),
             s=s,
             sigma=problem.sigma,
             count=self.krylov,
@@ -106,20 +106,8 @@ class MMT(Solver):
         if s_next == 0:
             return Step(x0, x0)
         a = (s_next / s) ** 2
-        z = noise.normal_like(state)
-        return Step(a * state + (1 - a) * x0 + s_next * math.sqrt(1 - a) * z, x0)
-
-    def _perturbed_residual(
-        self, x: Tensor, problem: Problem, noise: RowNoise
-    ) -> tuple[Tensor, Tensor]:
-        """``A^T rho`` and ``|rho|^2`` for ``rho = y + sigma_y z - A x``."""
-        sigma = problem.sigma
-        z = problem.masked(noise.normal(problem.measurement_shape, dtype=x.dtype, device=x.device))
-        at_data = problem.aty + sigma * problem.A_adjoint(z)
-        normal_x = problem.normal(x)
-        data_sq = problem.yy + 2 * sigma * row_dot(problem.y, z) + sigma**2 * row_dot(z, z)
-        rho_sq = data_sq - 2 * row_dot(x, at_data) + row_dot(x, normal_x)
-        return at_data - normal_x, rho_sq.clamp_min(0)
+        fresh = noise.normal_like(state)
+        return Step(a * state + (1 - a) * x0 + s_next * math.sqrt(1 - a) * fresh, x0)
 
     def _default_sigma_min(self, problem: Problem) -> float:
         floor = super()._default_sigma_min(problem)

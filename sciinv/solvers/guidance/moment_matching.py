@@ -24,9 +24,8 @@ class MomentMatching(GuidedSolver):
 
     .. math:: D_y = D + V A^T(\sigma_y^2 I + A V A^T)^{-1}(y - A D).
 
-    The system is solved in a Krylov space of measurements that is kept on image-sized vectors
-    (:func:`sciinv.solvers.krylov.floored_update`): ``krylov`` products with ``J^T`` and ``A^T A``,
-    no measurement-sized vector, stable with a learned, non-symmetric ``J``.
+    The system is solved on image-sized vectors (:func:`sciinv.solvers.krylov.floored_update`):
+    ``krylov`` products with ``J^T`` and ``A^T A``, stable with a learned, non-symmetric ``J``.
 
     Cost per evaluation: one forward, ``krylov`` vjps, ``krylov`` A^T A (Heun: two evaluations).
 
@@ -95,12 +94,10 @@ class MomentMatching(GuidedSolver):
     ) -> Tensor:
         """Return the moment-matched conditional mean."""
         at = self.linearise(x, s)
-        normal_d = problem.normal(at.d)
         return at.d + floored_update(
             at.jacobian,
             problem.normal,
-            problem.aty - normal_d,
-            problem.residual_sq(at.d, normal_d),
+            problem.aty - problem.normal(at.d),
             s=s,
             sigma=problem.sigma,
             count=self.krylov,
