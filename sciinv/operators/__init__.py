@@ -17,6 +17,7 @@ __all__ = [
     "ParallelBeamCT",
     "WhitenedOperator",
     "estimate_coil_maps",
+    "low_resolution_phase",
     "noise_sigma",
     "sensitivity_support",
     "whiten",
@@ -32,6 +33,7 @@ _LAZY = {
     "ParallelBeamCT": "sciinv.operators.ct",
     "WhitenedOperator": "sciinv.operators.whitening",
     "estimate_coil_maps": "sciinv.operators.coils",
+    "low_resolution_phase": "sciinv.operators.coils",
     "noise_sigma": "sciinv.operators.noise",
     "sensitivity_support": "sciinv.operators.coils",
     "whiten": "sciinv.operators.whitening",
@@ -39,7 +41,11 @@ _LAZY = {
 
 if TYPE_CHECKING:
     from sciinv.operators.base import LinearOperator
-    from sciinv.operators.coils import estimate_coil_maps, sensitivity_support
+    from sciinv.operators.coils import (
+        estimate_coil_maps,
+        low_resolution_phase,
+        sensitivity_support,
+    )
     from sciinv.operators.ct import ParallelBeamCT
     from sciinv.operators.likelihoods import BeerLambertLikelihood, GaussianLikelihood
     from sciinv.operators.mri import CartesianMRI

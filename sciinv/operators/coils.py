@@ -87,9 +87,9 @@ def estimate_coil_maps(
     :param kernel: kernel width in samples.
     :param threshold: singular values below this share of the largest are noise.
     :param crop: set maps to zero where the eigenvalue (0 to 1) is not larger than this.
-    :param fold_phase: multiply the maps by the phase of the combined low-resolution image
-        (Hann-windowed calibration data), so that the image becomes nearly real. Otherwise their
-        phase is that of the strongest combination of coils (which is smooth where the image is).
+    :param fold_phase: multiply the maps by :func:`low_resolution_phase`, so that the image becomes
+        nearly real. Otherwise their phase is that of the strongest combination of coils (which is
+        smooth where the image is).
     :returns: complex ``(B, coils, *spatial)``, in the precision and on the device of ``kspace``.
     :raises DataError: if the k-space is not complex or its calibration region too small.
     """
@@ -100,10 +100,44 @@ def estimate_coil_maps(
     for index, (data, sampled) in enumerate(zip(kspace, masks, strict=True)):
         region = _widths(calibration_region(sampled), spatial, calibration, kernel)
         block = data[(slice(None), *region)].to(torch.complex128)
-        maps[index] = _espirit(
-            block, _low_resolution(data, region), kernel, threshold, crop, fold_phase
-        )
+        maps[index] = _espirit(block, _low_resolution(data, region), kernel, threshold, crop)
+    if fold_phase:
+        phase = low_resolution_phase(kspace, maps, mask=mask, calibration=calibration)
+        maps = maps * phase[:, None]
     return maps
+
+
+def low_resolution_phase(
+    kspace: Tensor,
+    coil_maps: Tensor,
+    *,
+    mask: Tensor | None = None,
+    calibration: int | Sequence[int] | None = None,
+) -> Tensor:
+    r"""Return the phase of the image that the Hann-windowed calibration data give.
+
+    ``phase = u / |u|`` with ``u = sum_c conj(s_c) x_c`` over the low-resolution coil images
+    ``x_c``. An image reconstructed with maps ``s_c * phase`` is nearly real; that image times
+    ``phase`` is the one reconstructed with maps ``s_c``.
+
+    :param kspace: complex ``(B, coils, *spatial)``, centred, zero where not sampled.
+    :param coil_maps: complex sensitivities, shape of ``kspace``.
+    :param mask: sampled positions as in :func:`estimate_coil_maps`.
+    :param calibration: widths of the region as in :func:`estimate_coil_maps`.
+    :returns: complex ``(B, *spatial)`` of modulus 1; 1 where no coil sees anything.
+    :raises DataError: if the k-space or the maps do not fit or the centre is not sampled.
+    """
+    kspace = _checked(kspace)
+    if coil_maps.shape != kspace.shape or not coil_maps.is_complex():
+        raise DataError(
+            "coil maps", "coil_maps", found=f"{coil_maps.dtype} {tuple(coil_maps.shape)}",
+            expected=f"complex {tuple(kspace.shape)}, the shape of the k-space",
+        )  # fmt: skip
+    phases = []
+    for data, maps, sampled in zip(kspace, coil_maps, _masks(kspace, mask), strict=True):
+        region = _widths(calibration_region(sampled), tuple(data.shape[1:]), calibration, 1)
+        phases.append(_unit((maps.conj() * _low_resolution(data, region)).sum(0)))
+    return torch.stack(phases)
 
 
 def sensitivity_support(kspace: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -245,9 +279,7 @@ def _outer_noise(data: Tensor, sampled: Tensor) -> float:
     return math.sqrt(float(variance.sum()))
 
 
-def _espirit(
-    block: Tensor, low: Tensor, kernel: int, threshold: float, crop: float, fold_phase: bool
-) -> Tensor:
+def _espirit(block: Tensor, low: Tensor, kernel: int, threshold: float, crop: float) -> Tensor:
     """Maps ``(coils, *spatial)`` from the calibration ``block`` and low-resolution images."""
     coils, spatial = low.shape[0], tuple(low.shape[1:])
     dims = len(spatial)
@@ -273,17 +305,17 @@ def _espirit(
         matrix = matrix / kernel**dims
         vector, value = _dominant(matrix, low[:, part].movedim(0, -1))
         maps[:, part] = torch.where((value > crop)[..., None], vector, 0.0).movedim(-1, 0)
-    if fold_phase:
-        rotation = (maps.conj() * low).sum(0)
-    else:
-        # the strongest combination of coils in the calibration data
-        flat = block.flatten(1)
-        _, vectors = torch.linalg.eigh(flat @ flat.mH)
-        combined = vectors[:, -1].conj().to(low.dtype) @ maps.flatten(1)
-        rotation = combined.reshape(spatial).conj()
-    size = rotation.abs()
-    unit = torch.where(size > 0, rotation / torch.where(size > 0, size, 1.0), 1.0)
-    return maps * unit
+    # the strongest combination of coils in the calibration data gets phase zero
+    flat = block.flatten(1)
+    _, vectors = torch.linalg.eigh(flat @ flat.mH)
+    combined = vectors[:, -1].conj().to(low.dtype) @ maps.flatten(1)
+    return maps * _unit(combined.reshape(spatial).conj())
+
+
+def _unit(z: Tensor) -> Tensor:
+    """Numbers divided by their modulus, 1 where it is zero."""
+    size = z.abs()
+    return torch.where(size > 0, z / torch.where(size > 0, size, 1.0), 1.0)
 
 
 def _projector(block: Tensor, kernel: int, threshold: float) -> Tensor:

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from sciinv.channels import to_channels
+from sciinv.channels import to_channels, to_complex
 from sciinv.errors import DataError
 from sciinv.linalg import conjugate_gradient
-from sciinv.operators import CartesianMRI, estimate_coil_maps, sensitivity_support
+from sciinv.operators import (
+    CartesianMRI,
+    estimate_coil_maps,
+    low_resolution_phase,
+    sensitivity_support,
+)
 from sciinv.operators.coils import calibration_region
 
 
@@ -131,6 +136,43 @@ def test_fold_phase_makes_the_image_nearly_real():
     maps = estimate_coil_maps(kspace[None], fold_phase=True)
     image = CartesianMRI((32, 30), None, maps).A_adjoint(y)[0]
     assert float(image[0][seen].min()) > 0  # real and positive, not real and negative
+
+
+@pytest.mark.parametrize("calibration", [None, (16, 12)])
+def test_folded_maps_are_the_maps_times_the_low_resolution_phase(calibration):
+    first, second = phantom((24, 26), 5)[0], phantom((24, 26), 5, phase=False)[0].flip(1)
+    mask = lines((24, 26), 14, 4)
+    kspace = torch.stack([first, second]) * mask
+    arguments = {"mask": mask, "calibration": calibration}
+    maps = estimate_coil_maps(kspace, **arguments)
+    phase = low_resolution_phase(kspace, maps, **arguments)
+    torch.testing.assert_close(phase.abs(), torch.ones(2, 24, 26, dtype=torch.float64))
+    folded = estimate_coil_maps(kspace, fold_phase=True, **arguments)
+    assert torch.equal(folded, maps * phase[:, None])
+    # the phase of the folded maps is that of the object: nothing of it is left
+    left = low_resolution_phase(kspace, folded, **arguments)
+    torch.testing.assert_close(left, torch.ones_like(left), rtol=0, atol=1e-9)
+
+
+def test_low_resolution_phase_gives_back_the_physical_phase():
+    kspace, maps, x = phantom((32, 30), 6)
+    phase = low_resolution_phase(kspace[None], maps[None])
+    folded = maps[None] * phase[:, None]
+    y = to_channels(kspace[None])
+    image = to_complex(CartesianMRI((32, 30), None, folded).A_adjoint(y)) * phase
+    torch.testing.assert_close(image[0], x, rtol=0, atol=1e-12)
+    # the object's own phase is smooth: the low-resolution one is close to it
+    seen = x.abs() > 0.3
+    error = torch.angle(phase[0] * x.conj())[seen]
+    assert float(error.square().mean().sqrt()) < 0.02
+
+
+def test_low_resolution_phase_refuses_maps_of_another_shape():
+    kspace, maps, _ = phantom((16, 18), 3)
+    with pytest.raises(DataError, match="coil_maps"):
+        low_resolution_phase(kspace[None], maps[None, :2])
+    with pytest.raises(DataError, match="coil_maps"):
+        low_resolution_phase(kspace[None], maps[None].real)
 
 
 def test_a_single_coil_sees_everything_with_weight_one():
