@@ -37,7 +37,7 @@ def conjugate_gradient(
     x0: Tensor | None = None,
     *,
     max_iter: int = 50,
-    tol: float = 1e-6,
+    tol: float | Tensor = 1e-6,
 ) -> tuple[Tensor, CGInfo]:
     """Solve ``apply(x) = b`` for a symmetric positive definite map, each row on its own.
 
@@ -47,7 +47,8 @@ def conjugate_gradient(
     :param apply: symmetric positive definite map on tensors of the shape of ``b``.
     :param b: right-hand side ``(R, ...)``.
     :param x0: start, zero by default.
-    :param tol: stop when the residual is below ``tol`` times the norm of ``b``.
+    :param tol: stop when the residual is below ``tol`` times the norm of ``b``; one number, or
+        one per row ``(R,)``.
     """
     x = torch.zeros_like(b) if x0 is None else x0.clone()
     r = b.clone() if x0 is None else b - apply(x)

@@ -128,7 +128,7 @@ def solve_tv(
             rhs,
             result,
             max_iter=200,
-            tol=_ratio(wanted, row_dot(rhs, rhs).sqrt()),  # type: ignore[arg-type]  # per row
+            tol=_ratio(wanted, row_dot(rhs, rhs).sqrt()),  # per row
         )
         x_bar = 2 * x_new - x
         p_new = p + row_scale(sigma, p) * gradient(x_bar)

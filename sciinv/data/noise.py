@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciinv.errors import DataError
+from sciinv.kspace import sampled_block
 
 __all__ = [
     "calibration_region",
@@ -43,31 +44,13 @@ def _sampled(kspace: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[np.bool
 def calibration_region(
     kspace: NDArray[Any], mask: NDArray[np.bool_] | None = None
 ) -> tuple[slice, ...]:
-    """Return a fully sampled block around the centre, grown on all sides in turn.
+    """Return the fully sampled block of a scan; see :func:`sciinv.kspace.sampled_block`.
 
     :param kspace: centred ``(coils, *image_shape)``.
     :param mask: sampled positions ``image_shape``, nonzero samples by default.
     :returns: one slice for each image axis; a single point if only the centre is sampled.
     """
-    sampled = _sampled(np.asarray(kspace), mask)
-    shape = sampled.shape
-    low = [n // 2 for n in shape]
-    high = [n // 2 + 1 for n in shape]
-    # (axis, -1 or +1): sides that may still move outwards
-    sides = [(axis, step) for axis in range(len(shape)) for step in (-1, 1)]
-    while sides:
-        for axis, step in list(sides):
-            a, b = low.copy(), high.copy()
-            if step < 0:
-                a[axis] -= 1
-            else:
-                b[axis] += 1
-            block = tuple(slice(x, y) for x, y in zip(a, b, strict=True))
-            if a[axis] < 0 or b[axis] > shape[axis] or not sampled[block].all():
-                sides.remove((axis, step))
-            else:
-                low, high = a, b
-    return tuple(slice(x, y) for x, y in zip(low, high, strict=True))
+    return sampled_block(_sampled(np.asarray(kspace), mask))
 
 
 def coil_noise(

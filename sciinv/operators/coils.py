@@ -12,6 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from sciinv.errors import DataError
+from sciinv.kspace import sampled_block
 
 # widest calibration region taken automatically, by number of image axes; more samples give no
 # better kernels, but the calibration matrix grows with their product
@@ -24,39 +25,19 @@ _CHUNK = 2**22
 def calibration_region(mask: Tensor | NDArray[np.bool_]) -> tuple[slice, ...]:
     """Return the fully sampled block around the centre of k-space, one slice per axis.
 
-    The block grows from the centre by one sample per side and axis in turn, as long as everything
-    in it is sampled: all readout samples times the calibration lines of a scan undersampled along
-    one axis, about the largest square of one undersampled along two.
+    See :func:`sciinv.kspace.sampled_block`.
 
     :param mask: sampled positions of one scan, ``(*spatial)``.
     :raises DataError: if the centre itself is not sampled.
     """
     sampled = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask) != 0
-    low = [n // 2 for n in sampled.shape]
-    high = [n // 2 + 1 for n in sampled.shape]
-    if not sampled[tuple(low)]:
+    if not sampled[tuple(n // 2 for n in sampled.shape)]:
         raise DataError(
             "calibration", "mask", found="an unsampled centre of k-space",
             expected="a fully sampled block around index n // 2",
             hint="give coil maps from a reference scan",
         )  # fmt: skip
-    growing = True
-    while growing:
-        growing = False
-        for axis, n in enumerate(sampled.shape):
-            for side in (-1, 1):
-                edge = low[axis] - 1 if side < 0 else high[axis]
-                if not 0 <= edge < n:
-                    continue
-                slab = [slice(a, b) for a, b in zip(low, high, strict=True)]
-                slab[axis] = slice(edge, edge + 1)
-                if sampled[tuple(slab)].all():
-                    growing = True
-                    if side < 0:
-                        low[axis] = edge
-                    else:
-                        high[axis] = edge + 1
-    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    return sampled_block(sampled)
 
 
 def estimate_coil_maps(
