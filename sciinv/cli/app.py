@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -13,18 +14,32 @@ from typer.core import TyperGroup
 from sciinv.errors import SciinvError
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+# typer carries click inside itself since 0.20 or so: both names lead to its own class
+_UsageError: Any = typer.BadParameter.__bases__[0]
+_NOT_EXPECTED = "not expected; SCIINV_DEBUG=1 shows details"
 
 
 class _Group(TyperGroup):
     """Turns every error into one line on standard error and an exit code."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        try:
+            return super().make_context(*args, **kwargs)
+        except _UsageError as error:
+            raise _usage(error) from None
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         # set SCIINV_DEBUG to see tracebacks and the warnings of other packages
         debug = bool(os.environ.get("SCIINV_DEBUG"))
         if not debug:
             warnings.simplefilter("ignore")
+        _never_fail_to_encode()
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise  # both are RuntimeErrors
+        except _UsageError as error:
+            raise _usage(error) from None
         except SciinvError as error:
             if debug:
                 raise
@@ -40,20 +55,30 @@ class _Group(TyperGroup):
         except MemoryError:
             _complain("out of memory; try fewer slices (--slices) or samples (--samples)")
             raise typer.Exit(EXIT_ERROR) from None
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-            ArithmeticError,
-            LookupError,
-            TypeError,
-        ) as error:
+        except Exception as error:
             if debug:
                 raise
-            _complain(
-                f"{type(error).__name__}: {error} (not expected; SCIINV_DEBUG=1 shows details)"
-            )
+            if isinstance(error, OSError) and error.filename and error.strerror:
+                _complain(f"{error.filename}: {error.strerror}")
+            else:
+                _complain(f"{type(error).__name__}: {error} ({_NOT_EXPECTED})")
             raise typer.Exit(EXIT_ERROR) from None
+
+
+def _usage(error: Any) -> Any:  # noqa: ANN401
+    """Say in one line what is wrong with the command line; return the exit."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return error
+    where = error.ctx.command_path if error.ctx is not None else "sciinv"
+    _complain(f"{error.format_message().rstrip('.')}; see '{where} --help'")
+    return typer.Exit(error.exit_code)
+
+
+def _never_fail_to_encode() -> None:
+    """Escape what the terminal's encoding lacks instead of failing after the work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(text: str) -> None:

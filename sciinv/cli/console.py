@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sciinv.reconstruction.progress import Progress
-from sciinv.report.plain import harmless
+from sciinv.report.plain import harmless, plain
 
 if TYPE_CHECKING:
     from sciinv.solvers.base import StepInfo
@@ -24,14 +27,25 @@ _LINES = 10  # progress lines where there is no terminal
 
 def say(text: str = "") -> None:
     """Write a line to standard output, control characters escaped."""
-    sys.stdout.write(harmless(text) + "\n")
+    sys.stdout.write(fold(harmless(text)) + "\n")
     sys.stdout.flush()
+
+
+def fold(text: str) -> str:
+    """Wrap a long line at words where there is a terminal; elsewhere lines stay whole."""
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or len(text) <= width or "\n" in text:
+        return text
+    return textwrap.fill(
+        text, width, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def phase_line(name: str, text: str, seconds: float | None = None) -> str:
     """Format ``  name      text      1.2 s``."""
     took = "" if seconds is None else f"{seconds:8.1f} s"
-    return f"  {name:<9}{text:<66}{took}".rstrip()
+    line = text.replace("\n", "\\n")  # one line, whatever a file's header holds
+    return f"  {name:<9} {line:<65}{took}".rstrip()
 
 
 def clock(seconds: float) -> str:
@@ -52,6 +66,7 @@ class Console(Progress):
         self, *, quiet: bool = False, lines: bool = False, preview_path: Path | None = None
     ) -> None:
         self.quiet, self.lines, self.preview_path = quiet, lines, preview_path
+        self.affine, self.units, self.oriented = np.eye(4), "", False
         self.interrupted = False
         self._begin = time.perf_counter()
         self._sampling: float | None = None
@@ -62,7 +77,7 @@ class Console(Progress):
     def emit(self, kind: str, **fields: Any) -> None:  # noqa: ANN401
         """Write one JSON line, if asked for."""
         if self.lines and not self.quiet:
-            sys.stdout.write(json.dumps({"event": kind, **fields}) + "\n")
+            sys.stdout.write(json.dumps(plain({"event": kind, **fields}), allow_nan=False) + "\n")
             sys.stdout.flush()
 
     def phase(self, name: str, text: str, seconds: float | None = None) -> None:
@@ -75,10 +90,11 @@ class Console(Progress):
         """Write the preview picture."""
         if self.preview_path is None:
             return
-        from sciinv.report.figures import plain_png
+        from sciinv.report.figures import preview
 
+        png = preview(image, self.affine, units=self.units, title=name, oriented=self.oriented)
         self.preview_path.parent.mkdir(parents=True, exist_ok=True)
-        self.preview_path.write_bytes(plain_png(abs(image[len(image) // 2])))
+        self.preview_path.write_bytes(png)
         self.phase("preview", f"{name}: {self.preview_path}", time.perf_counter() - self._begin)
 
     def step(self, done: int, total: int, info: StepInfo) -> object:
@@ -127,4 +143,6 @@ class Console(Progress):
             raise KeyboardInterrupt
         self.interrupted = True
         if not self.quiet and not self.lines:
-            say("\n  note     stopping after this step; Ctrl-C again to stop at once")
+            if self._bar:
+                say()
+            say("  note      stopping after this step; Ctrl-C again to stop at once")

@@ -29,6 +29,8 @@ def demo(
         raise DataError(
             output, found="an older demo", expected="none", hint="use --overwrite or -o"
         )
+    if output.exists() and not output.is_dir():
+        raise DataError(output, found="a file", expected="a folder or nothing")
     check_output(folder, overwrite=overwrite)
     output.mkdir(parents=True, exist_ok=True)
     write_scan(make("mri", "shepp-logan", noise=0.01, seed=0), file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -71,11 +70,13 @@ def reconstruct(
     and printed.
     """
     from sciinv.cli.console import Console, phase_line, say
+    from sciinv.data.files import check_regular_file
     from sciinv.data.load import load
     from sciinv.errors import DataError
     from sciinv.report.save import check_output
 
     begin = time.perf_counter()
+    check_regular_file(file)
     folder = output if output is not None else file.with_name(f"{file.stem}_sciinv")
     for name, value in (("--noise", noise), ("--scale", scale)):
         if value is not None and not 0 < value < float("inf"):
@@ -86,6 +87,7 @@ def reconstruct(
     preview = folder / "preview.png" if not (dry_run or folder.exists()) else None
     console = Console(quiet=quiet, lines=json, preview_path=preview)
     scan = load(file, sidecar=sidecar)
+    console.affine, console.units, console.oriented = scan.affine, scan.units, scan.oriented
     console.phase("read", describe(scan), time.perf_counter() - begin)
     for note in scan.notes:
         console.phase("note", note)
@@ -115,7 +117,7 @@ def reconstruct(
             result,
             provenance={
                 **result.provenance,
-                "command": shlex.join(["sciinv", *sys.argv[1:]]) if len(sys.argv) > 1 else "",
+                "command": _command(ctx),
                 "settings": _settings(ctx),
             },
         )
@@ -124,15 +126,20 @@ def reconstruct(
         _remove_preview(preview)
         raise
     took = time.perf_counter() - begin
-    console.emit("done", folder=str(folder), seconds=took, status=result.status.value)
-    if quiet or json:
-        return
     from sciinv.report.verdict import verdict
 
-    for warning in result.warnings:
-        say(phase_line("warning", warning))
-    say(phase_line("done", verdict(result), took))
-    say(f"{folder / 'report.html'}")
+    console.emit(
+        "done", folder=str(folder), seconds=took, status=result.status.value,
+        verdict=verdict(result), warnings=list(result.warnings),
+    )  # fmt: skip
+    if not quiet and not json:
+        for warning in result.warnings:
+            say(phase_line("warning", warning))
+        say(phase_line("done", verdict(result), took))
+        say(f"{folder / 'report.html'}")
+    if console.interrupted:
+        # kept, but not what was asked for: a script has to see that
+        raise typer.Exit(130)
 
 
 def describe(scan: Scan) -> str:
@@ -170,15 +177,39 @@ def tell_plan(console: Console, plan: Plan) -> None:
 
 def _settings(ctx: typer.Context) -> dict[str, dict[str, Any]]:
     """Every setting with its value and where it came from."""
-    found = {}
-    for name, value in ctx.params.items():
-        source = ctx.get_parameter_source(name)
-        given = getattr(source, "name", "") == "COMMANDLINE"
-        shown = value.name if name == "file" and isinstance(value, Path) else value
-        if isinstance(shown, Path):
-            shown = shown.name
-        found[name] = {"value": shown, "origin": "command line" if given else "default"}
-    return found
+    return {
+        name: {
+            "value": _no_folders(value),
+            "origin": "command line" if _given(ctx, name) else "default",
+        }
+        for name, value in ctx.params.items()
+    }
+
+
+def _command(ctx: typer.Context) -> str:
+    """Return the command line, with the last part of every path only: folders name people."""
+    words = ["sciinv", "reconstruct"]
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        if not _given(ctx, parameter.name or "") or value is None:
+            continue
+        shown = str(_no_folders(value))
+        if parameter.param_type_name == "argument":
+            words.append(shown)
+        elif isinstance(value, bool):
+            words += [max(parameter.opts, key=len)] if value else []
+        else:
+            words += [max(parameter.opts, key=len), shown]
+    return shlex.join(words)
+
+
+def _given(ctx: typer.Context, name: str) -> bool:
+    return getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
+def _no_folders(value: object) -> Any:  # noqa: ANN401
+    # a prior may be a name or a path
+    return Path(value).name if isinstance(value, Path | str) else value
 
 
 def _parse_slices(text: str | None, count: int) -> slice | None:
@@ -198,18 +229,28 @@ def _parse_slices(text: str | None, count: int) -> slice | None:
 
 
 def _check_writable(folder: Path) -> None:
-    """Refuse before the work, not after it, if the output cannot be written."""
-    import os
+    """Refuse before the work, not after it, if the output cannot be written.
+
+    A folder is made and removed: permission bits say little to an administrator, on a read-only
+    disc or in a special file system.
+    """
+    import tempfile
 
     from sciinv.errors import DataError
 
     parent = folder.expanduser().absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    try:
+        while not parent.exists():
+            parent = parent.parent
+        Path(tempfile.mkdtemp(prefix=".sciinv-", dir=parent)).rmdir()
+    except OSError as error:
+        reason = error.strerror or error
         raise DataError(
-            folder, found=f"{parent} cannot be written", hint="choose another folder with -o"
-        )
+            folder,
+            found=f"{parent} cannot be written ({reason})",
+            expected="a folder that can be written",
+            hint="choose another with -o",
+        ) from error
 
 
 def _remove_preview(preview: Path | None) -> None:

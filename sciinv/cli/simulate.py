@@ -52,16 +52,26 @@ def simulate(
     from sciinv.cli.console import phase_line, say
     from sciinv.cli.reconstruct import describe
     from sciinv.data.native import write_scan
-    from sciinv.errors import DataError
+    from sciinv.errors import DataError, SciinvError
 
     if output.exists() and not overwrite:
         raise DataError(output, found="an existing file", expected="none", hint="use --overwrite")
-    scan = make(
-        kind.value, phantom.value, size=size, coils=coils, acceleration=acceleration,
-        calibration=calibration, noise=noise, angles=angles, dose=dose, pixel_size=pixel_size,
-        seed=seed, image=None if image is None else _read_image(image),
-    )  # fmt: skip
-    write_scan(scan, output)
+    if not output.absolute().parent.is_dir():
+        raise DataError(output, found="no such folder", expected="an existing folder")
+    pixels = None if image is None else _read_image(image)
+    try:
+        scan = make(
+            kind.value, phantom.value, size=size, coils=coils, acceleration=acceleration,
+            calibration=calibration, noise=noise, angles=angles, dose=dose, pixel_size=pixel_size,
+            seed=seed, image=pixels,
+        )  # fmt: skip
+    except ValueError as error:
+        raise SciinvError(str(error)) from error
+    try:
+        write_scan(scan, output)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(output, found=reason, expected="a file that can be written") from error
     say(phase_line("scan", describe(scan)))
     say(str(output))
 
