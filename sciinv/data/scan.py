@@ -66,8 +66,10 @@ class Scan:
     :param coil_maps: MRI: complex64 ``(slices, coils, *image_shape)`` if the file carries them.
     :param affine: 4 x 4 voxel (row, column, slice) index to RAS mm.
     :param units: unit of the reconstructed image, for example ``"1/mm"`` or ``"a.u."``.
-    :param reference: fully sampled reconstruction that the file carries, ``(slices, *image_shape)``.
+    :param reference: fully sampled image that the file carries, ``(slices, *image_shape)``.
     :param source: path of the file; shown in messages, only its stem goes into results.
+    :param oriented: the directions of ``affine`` come from the file; otherwise they are assumed
+        and figures carry no R/L/A/P letters.
     :param notes: what the reader decided or assumed, one sentence each, shown to the user.
     :param header: small allow-listed facts (sequence name, field strength ...).
     """
@@ -85,6 +87,7 @@ class Scan:
     noise_std: float | None = None
     coil_maps: NDArray[np.complex64] | None = None
     reference: NDArray[np.float32] | None = None
+    oriented: bool = False
     notes: tuple[str, ...] = ()
     header: dict[str, str] = field(default_factory=dict)
 

@@ -16,7 +16,7 @@ from sciinv.solvers.problem import Linearised, Prior
 _SAMPLES = (16, 12, 8, 6, 4)
 _KRYLOV_MRI = (6, 5, 4)
 _KRYLOV_CT = (10, 8, 6, 5)
-_STEPS = (12, 10, 8)
+_STEPS = (12, 10, 8, 6)
 _POINT_STEPS = (32, 24, 16)
 _ROWS_TIMED = 2
 

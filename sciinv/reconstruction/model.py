@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from deepinv.physics import GaussianNoise
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from sciinv.channels import to_channels, to_complex
@@ -50,6 +51,9 @@ class Model:
     :param visible: bool ``image_shape``, pixels that the data can see.
     :param phase: unit complex numbers ``(1, *image_shape)`` that were folded into the coil maps.
     :param nonneg: the image cannot be negative (attenuation).
+    :param measured: CT: line integrals before whitening and scaling.
+    :param whole: CT: the operator on the whole grid, before whitening; ``physics`` may be on its
+        middle part only, where the object is.
     """
 
     y: Tensor
@@ -62,10 +66,16 @@ class Model:
     nonneg: bool
     phase: Tensor | None = None
     measured: Tensor | None = None
+    whole: LinearOperator | None = None
+
+    @property
+    def full_shape(self) -> tuple[int, ...]:
+        """Shape of the images that the user gets."""
+        return tuple(self.visible.shape)
 
     def to_physical(self, x: Tensor) -> NDArray[np.complex64] | NDArray[np.float32]:
         """Images ``(N, C, *image_shape)`` of the prior's scale, as NumPy in physical units."""
-        x = x.detach()
+        x = _pad(x.detach(), self.full_shape)
         if x.shape[1] == 1:
             return (self.scale * x[:, 0]).to(torch.float32).cpu().numpy()
         z = self.scale * to_complex(x)
@@ -172,15 +182,9 @@ def _ct(
     say: Callable[[str, str], None],
 ) -> Model:
     p = torch.from_numpy(np.ascontiguousarray(scan.data[index]).astype(np.float32))[None, None]
-    physics = ParallelBeamCT(
-        geometry.image_shape,
-        geometry.angles,
-        num_detectors=geometry.num_detectors,
-        detector_spacing=geometry.detector_spacing,
-        pixel_size=geometry.pixel_size,
-        axis_shift=geometry.axis_shift,
-    )
+    physics = _parallel(geometry, geometry.image_shape)
     visible = physics.field_of_view_mask().cpu().numpy()
+    whole = physics
     valid = None if scan.valid is None else np.asarray(scan.valid[index], bool)
     if noise_std is None and scan.noise_std is None and scan.counts is not None:
         p, std = _linearised_counts(scan, index, physics)
@@ -199,21 +203,71 @@ def _ct(
     if usable.numel() == 0 or not bool((usable > 0).any()):
         raise DataError(scan.source, "noise", found="no usable sample", expected="positive noise",
                         hint="give --noise")  # fmt: skip
-    if scale is None:
-        from sciinv.baselines import sirt
+    from sciinv.baselines import sirt
 
-        first = sirt(p, whiten_valid(physics, std), iterations=_SIRT_START, nonneg=True)
-        image = first[0, 0].numpy()
-        scale = ct_scale(np.where(visible, image, 0.0))
+    first = sirt(p, whiten_valid(physics, std), iterations=_SIRT_START, nonneg=True)
+    image = np.where(visible, first[0, 0].numpy(), 0.0)
+    scale = scale or ct_scale(image)
     say("scale", f"{scale:.3g} {scan.units} is 1 for the prior")
+    shape = object_shape(image, scale)
+    if shape != image.shape:
+        say("object", f"within the middle {shape[0]}x{shape[1]} pixels; air around it")
+        physics = _parallel(geometry, shape)
+        inside = np.zeros(image.shape, dtype=bool)
+        inside[_middle(image.shape, shape)] = True
+        visible = visible & inside
     whitened = whiten(physics, std / scale)
     whitened.noise_model = GaussianNoise(1.0)
     y = whitened.whiten_measurement(p / scale)
-    norm = float(whitened.compute_sqnorm(torch.ones(1, *physics.img_size), verbose=False).sqrt())
+    probe = torch.ones(1, *physics.img_size)
+    norm = float(whitened.compute_sqnorm(probe, max_iter=20, tol=1e-2, verbose=False).sqrt())
     return Model(
         y, whitened, scale, 1.0, float(usable.median()), CT_FLOOR * norm,
-        np.asarray(visible, bool), True, None, p,
+        np.asarray(visible, bool), True, None, p, whole,
     )  # fmt: skip
+
+
+def object_shape(image: NDArray[np.floating], scale: float) -> tuple[int, int]:
+    """Shape of the middle part of an image that holds the object, with a margin.
+
+    Where a quick reconstruction, smoothed, stays below a tenth of the intensity scale there is
+    air; the prior need not be asked about it. The part has the parity of the image, so that both
+    have the same centre, and the image itself is kept unless a sixth of it is saved.
+    """
+    smooth = ndimage.uniform_filter(np.asarray(image, dtype=np.float64), 5)
+    shape = []
+    for axis, n in enumerate(image.shape):
+        used = np.flatnonzero((smooth > 0.1 * scale).any(axis=1 - axis))
+        reach = float(np.abs(used - (n - 1) / 2).max()) + 0.04 * n + 4 if used.size else n
+        size = int(np.ceil(2 * reach))
+        shape.append(min(n, size + (n - size) % 2))
+    saved = 1 - shape[0] * shape[1] / image.size
+    return (shape[0], shape[1]) if saved > 1 / 6 else (image.shape[0], image.shape[1])
+
+
+def _middle(full: tuple[int, ...], part: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(full, part, strict=True))
+
+
+def _pad(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Put images of the middle part into zeros of the whole grid."""
+    if tuple(x.shape[2:]) == shape:
+        return x
+    out = x.new_zeros((*x.shape[:2], *shape))
+    rows, columns = _middle(shape, tuple(x.shape[2:]))
+    out[:, :, rows, columns] = x
+    return out
+
+
+def _parallel(geometry: ParallelGeometry, image_shape: tuple[int, int]) -> ParallelBeamCT:
+    return ParallelBeamCT(
+        image_shape,
+        geometry.angles,
+        num_detectors=geometry.num_detectors,
+        detector_spacing=geometry.detector_spacing,
+        pixel_size=geometry.pixel_size,
+        axis_shift=geometry.axis_shift,
+    )
 
 
 def whiten_valid(physics: ParallelBeamCT, std: Tensor) -> LinearOperator:

@@ -211,9 +211,8 @@ class _Job:
         if self.channels == 2:
             image = cg_sense(model.y, model.physics, lam=_SENSE_LAMBDA)
         else:
-            operator = getattr(model.physics, "physics", model.physics)
-            assert model.measured is not None  # noqa: S101  set for every CT model
-            image = fbp(model.measured / model.scale, operator)
+            assert model.measured is not None and model.whole is not None  # noqa: S101  CT
+            image = fbp(model.measured / model.scale, model.whole)
         self.timed("preview", begin)
         return image
 
@@ -234,12 +233,17 @@ class _Job:
         seconds = effort.seconds * len(self.indices)
         if seconds > 1.2 * budget:
             self.warnings.append(
-                f"The smallest effort takes about {seconds:.0f} s, more than the {budget:.0f} s asked "
-                "for; choose fewer slices, or a larger time budget."
+                f"The smallest effort takes about {seconds:.0f} s, more than the {budget:.0f} s "
+                "asked for; choose fewer slices, or a larger time budget."
             )
         pixels = int(np.prod(model.physics.image_shape))
         rows = min(effort.num_samples, max(1, 2**19 // pixels))
         # one retained graph (about 1 kB a pixel and image for the shipped network) and the bases
+        self.progress.phase(
+            "solver",
+            f"{self.solver_name}: {effort.num_samples} samples, {effort.steps} steps, Krylov "
+            f"{effort.krylov}, prior {self.prior_name}: about {seconds:.0f} s",
+        )
         memory = 600 * 2**20 + rows * pixels * (1100 + 3 * 8 * effort.krylov * self.channels)
         return Plan(
             self.solver_name, self.prior_name, effort, len(self.indices), model.noise, model.scale,
@@ -299,7 +303,7 @@ class _Job:
         )
         self.stopped = self.stopped or info.stopped
         self.timed("sampling", begin)
-        mean = samples.mean(0) if len(samples) else baseline
+        mean = samples.mean(0) if len(samples) else torch.zeros(1, *model.physics.img_size)
         chi = float(info.chi_squared.mean()) if info.chi_squared is not None else float("nan")
         return _Slice(
             model.to_physical(samples[:, 0]) if len(samples) else np.zeros((0,)),
@@ -321,7 +325,6 @@ class _Job:
         if model.nonneg:
             from sciinv.baselines import sirt
 
-            assert model.measured is not None  # noqa: S101  set for every CT model
             # whitened SIRT: streak-free, unlike FBP of few views
             start = sirt(model.y, model.physics, iterations=20, nonneg=True)
             point.sigma_max = 0.3
@@ -366,6 +369,7 @@ class _Job:
             units=scan.units,
             affine=affine,
             name=scan.name,
+            oriented=scan.oriented,
             status=status,
             chi_squared=chi_squared,
             chi_squared_tolerance=tolerance,
