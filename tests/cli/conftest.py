@@ -1,0 +1,63 @@
+"""A command line in this process, and small scans that are made once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from sciinv.cli import app
+from sciinv.data.native import write_scan
+from sciinv.data.phantoms import shepp_logan
+from sciinv.data.simulate import simulate_ct, simulate_mri
+
+FAST = ("--samples", "3", "--steps", "3", "--krylov", "2")
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+def run(*words: object) -> Ran:
+    """Run ``sciinv words`` in this process."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    return Ran(done.exit_code, done.stdout, done.stderr)
+
+
+def refused(ran: Ran, *words: str, code: int = 1) -> str:
+    """Expect an exit code and one line on standard error that holds all words."""
+    assert ran.code == code, (ran.code, ran.out, ran.err)
+    assert ran.err.startswith("sciinv: ")
+    assert ran.err.count("\n") == 1 and ran.err.endswith("\n"), ran.err
+    assert "Traceback" not in ran.err + ran.out
+    assert "not expected;" not in ran.err, ran.err
+    for word in words:
+        assert word in ran.err, ran.err
+    return ran.err
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory) -> Path:
+    """Folder with ``mri.h5`` (3 coils), ``stack.h5`` (2 slices) and ``ct.h5``, 32 x 32."""
+    folder = tmp_path_factory.mktemp("scans")
+    image = shepp_logan((32, 32))
+    options = {"coils": 3, "acceleration": 2.0, "calibration_lines": 8, "noise_std": 0.02}
+    write_scan(simulate_mri(image, rng=1, **options), folder / "mri.h5")
+    stack = np.stack([image, image[::-1]])
+    write_scan(simulate_mri(stack, rng=1, **options), folder / "stack.h5")
+    ct = simulate_ct(0.02 * np.clip(image, 0, None), num_angles=24, dose=1e4, rng=1)
+    write_scan(ct, folder / "ct.h5")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def result(scans, tmp_path_factory) -> tuple[Path, Ran]:
+    """One saved reconstruction, and what the command wrote to the console."""
+    folder = tmp_path_factory.mktemp("out") / "mri"
+    return folder, run("reconstruct", scans / "mri.h5", "-o", folder, "--seed", 3, *FAST)
