@@ -28,7 +28,7 @@ from sciinv.errors import DataError
 from sciinv.linalg import row_dot
 from sciinv.operators import CartesianMRI, ParallelBeamCT, estimate_coil_maps, whiten
 from sciinv.operators.base import LinearOperator
-from sciinv.operators.coils import sensitivity_support
+from sciinv.operators.coils import low_resolution_phase, sensitivity_support
 from sciinv.operators.likelihoods import BeerLambertLikelihood
 
 # the denoiser knows nothing finer than this share of the intensity scale, and neither do the maps
@@ -49,7 +49,8 @@ class Model:
     :param noise: the same in the measurement's own units, as told to the user.
     :param floor: noise level below which a point estimate gains nothing.
     :param visible: bool ``image_shape``, pixels that the data can see.
-    :param phase: unit complex numbers ``(1, *image_shape)`` that were folded into the coil maps.
+    :param phase: unit complex numbers ``(1, *image_shape)`` that were folded into the coil maps,
+        so that the prior sees nearly real images; given back by ``to_physical``.
     :param nonneg: the image cannot be negative (attenuation).
     :param measured: CT: line integrals before whitening and scaling.
     :param whole: CT: the operator on the whole grid, before whitening; ``physics`` may be on its
@@ -152,8 +153,9 @@ def _mri(
         phase = None
         say("coils", f"{scan.num_coils} coil maps from the file")
     else:
-        maps = estimate_coil_maps(k, mask=sampled, fold_phase=True)
-        phase = None
+        maps = estimate_coil_maps(k, mask=sampled)
+        phase = low_resolution_phase(k, maps, mask=sampled)
+        maps = maps * phase[:, None]
         how = "a single coil" if scan.num_coils == 1 else f"ESPIRiT, {scan.num_coils} coils"
         say("coils", f"{how}, from the scan's own calibration lines")
     noise = noise_std or scan.noise_std
@@ -194,7 +196,8 @@ def _ct(
         std = torch.full_like(p, float(level or 0.0))
         say("noise", f"{level:.3g} per line integral, given")
     else:
-        std = torch.from_numpy(sinogram_noise_map(p[0, 0].numpy(), valid))[None, None]
+        blank = None if scan.blank is None else np.broadcast_to(scan.blank, scan.data.shape)[index]
+        std = torch.from_numpy(sinogram_noise_map(p[0, 0].numpy(), valid, blank))[None, None]
         level = estimate_sinogram_noise(p[0, 0].numpy(), valid)
         say("noise", f"{level:.3g} per line integral, from second differences along the detector")
     if valid is not None:

@@ -34,7 +34,7 @@ class Panel:
     :param window: values shown as darkest and brightest.
     :param label: unit for the colour bar; no bar if ``None``.
     :param spacing: (row, column) size of a pixel; the image is drawn in these proportions.
-    :param bar_mm: whether ``spacing`` is in mm and a scale bar is drawn.
+    :param bar_unit: unit of ``spacing`` (``"mm"`` or ``"px"``); no scale bar without one.
     :param letters: orientation letters left, right, top, bottom, or ``None``.
     """
 
@@ -44,7 +44,7 @@ class Panel:
     cmap: str = "gray"
     label: str | None = None
     spacing: tuple[float, float] = (1.0, 1.0)
-    bar_mm: bool = False
+    bar_unit: str | None = None
     letters: tuple[str, str, str, str] | None = None
 
     @property
@@ -169,8 +169,8 @@ def draw_panel(
     )
     if panel.letters:
         _letters(axes, panel.letters)
-    if panel.bar_mm:
-        _scale_bar(axes, wide, tall, scale)
+    if panel.bar_unit:
+        _scale_bar(axes, wide, tall, scale, panel.bar_unit)
     if panel.label is not None:
         bar_width = max(drawn_width, min(width, 1.6))
         bar_left = left + (width - bar_width) / 2
@@ -217,10 +217,10 @@ def _letters(axes: Axes, letters: tuple[str, str, str, str]) -> None:
         )
 
 
-def _scale_bar(axes: Axes, wide: float, tall: float, inches_per_mm: float) -> None:
+def _scale_bar(axes: Axes, wide: float, tall: float, inches_per_unit: float, unit: str) -> None:
     length = nice_length(0.3 * wide)
     drawn = length / wide
-    inches_high = tall * inches_per_mm
+    inches_high = tall * inches_per_unit
     y = 0.12 / inches_high
     x = 0.03
     axes.plot(
@@ -235,7 +235,7 @@ def _scale_bar(axes: Axes, wide: float, tall: float, inches_per_mm: float) -> No
     axes.text(
         x,
         y + 0.05 / inches_high,
-        length_text(length),
+        length_text(length) if unit == "mm" else f"{length:g} {unit}",
         transform=axes.transAxes,
         ha="left",
         va="bottom",

@@ -60,7 +60,7 @@ def std_window(result: Result) -> tuple[float, float]:
 
 def result_views(result: Result) -> list[View]:
     """Cuts through the middle of what the data of a result see."""
-    return views(result.visible, result.affine, oriented=result.oriented)
+    return views(result.visible, result.affine, oriented=result.oriented, units=result.units)
 
 
 def preview(
@@ -74,7 +74,7 @@ def preview(
 ) -> bytes:
     """Middle slice of one stack ``(slices, *image_shape)``, for a first look before sampling."""
     seen = np.ones(images.shape, bool) if visible is None else visible
-    view = views(seen, affine, oriented=oriented)[0]
+    view = views(seen, affine, oriented=oriented, units=units)[0]
     shown = np.abs(images) if np.iscomplexobj(images) else images
     return draw_grid([_panel(view, shown, ascii_text(title), window(shown, seen), units)])
 
@@ -266,6 +266,6 @@ def _panel(
         cmap=cmap,
         label=units,
         spacing=view.spacing,
-        bar_mm=bar,
+        bar_unit=view.unit if bar else None,
         letters=view.letters,
     )

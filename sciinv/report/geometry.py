@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,9 +34,10 @@ class View:
 
     :param index: index into ``(slices, *image_shape)`` that gives the 2D image.
     :param crop: slices along its two axes.
-    :param spacing: mm along its two axes.
+    :param spacing: length of a pixel along its two axes.
     :param letters: left, right, top, bottom, or ``None`` where directions are unknown.
     :param flip: whether rows are shown from the last to the first.
+    :param unit: unit of the spacing, ``"mm"`` or ``"px"`` where no length is known.
     """
 
     title: str
@@ -46,6 +47,7 @@ class View:
     spacing: tuple[float, float]
     letters: tuple[str, str, str, str] | None
     flip: bool = False
+    unit: str = "mm"
 
     def cut(self, images: NDArray[Any]) -> NDArray[Any]:
         """Take this cut out of ``(slices, *image_shape)``."""
@@ -54,13 +56,18 @@ class View:
 
 
 def views(
-    visible: NDArray[np.bool_], affine: NDArray[np.float64], *, oriented: bool = True
+    visible: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    *,
+    oriented: bool = True,
+    units: str = "",
 ) -> list[View]:
     """The middle slice and, for stacks and volumes, the two cuts across it.
 
     :param visible: ``(slices, *image_shape)``, False where the data see nothing.
     :param affine: 4 x 4 voxel (row, column, slice) index to RAS mm.
     :param oriented: whether the directions of the affine mean anything.
+    :param units: unit of the values; one per pixel says that lengths are in pixels.
     """
     affine = np.asarray(affine, np.float64)
     first: tuple[Any, ...] = ()
@@ -78,9 +85,17 @@ def views(
             ((everything, everything, middle[2]), (2, 0), 1),
         ]
     return [
-        _view(visible[first + index], first + index, axes, normal, affine, oriented)
+        replace(
+            _view(visible[first + index], first + index, axes, normal, affine, oriented),
+            unit=length_unit(units),
+        )
         for index, axes, normal in cuts
     ]
+
+
+def length_unit(units: str) -> str:
+    """``"px"`` if the values of an image are per pixel (no length is known), else ``"mm"``."""
+    return "px" if units.endswith("/pixel") else "mm"
 
 
 def _middle(visible: NDArray[np.bool_], axis: int) -> int:

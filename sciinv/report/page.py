@@ -19,7 +19,7 @@ from sciinv.report.figures import (
     result_views,
     std_window,
 )
-from sciinv.report.geometry import axis_codes, voxel_size
+from sciinv.report.geometry import axis_codes, length_unit, voxel_size
 from sciinv.report.plain import harmless, plain, show
 from sciinv.report.verdict import verdict
 
@@ -118,14 +118,15 @@ def _frames(result: Result, longest: int) -> dict[str, Any]:
 
 def _geometry(result: Result) -> list[tuple[str, str]]:
     row, column, slice_ = voxel_size(result.affine)
+    unit = length_unit(result.units)
     *volumes, slices, rows, columns = result.samples.shape[1:]
     count = f"{rows} x {columns} pixels, {slices} slice{'s' if slices != 1 else ''}"
     if volumes and volumes[0] > 1:
         count += f", {volumes[0]} volumes"
     lines = [
         ("Matrix (rows x columns)", count),
-        ("Voxel (row x column x slice)", f"{row:.4g} x {column:.4g} x {slice_:.4g} mm"),
-        ("Field of view", f"{rows * row:.4g} x {columns * column:.4g} mm"),
+        ("Voxel (row x column x slice)", f"{row:.4g} x {column:.4g} x {slice_:.4g} {unit}"),
+        ("Field of view", f"{rows * row:.4g} x {columns * column:.4g} {unit}"),
     ]
     codes = axis_codes(result.affine) if result.oriented else "unknown: only the spacing is"
     lines.append(("Row, column, slice index grow to", codes))
