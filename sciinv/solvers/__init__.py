@@ -20,7 +20,7 @@ ALL_SOLVERS: tuple[type[Solver], ...] = (MMT, MomentMatching, DPS, PnPHQS)
 
 
 def available() -> dict[str, type[Solver]]:
-    """Return every solver by name: the package's, then those of the ``sciinv.solvers`` entry point."""
+    """Return all solvers by name: ours, then those of the ``sciinv.solvers`` entry point."""
     found = {solver.__name__: solver for solver in ALL_SOLVERS}
     for point in entry_points(group="sciinv.solvers"):
         found.setdefault(point.name, point.load())

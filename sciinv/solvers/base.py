@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, overload
@@ -67,7 +67,7 @@ class StepInfo:
 
     @cached_property
     def residual(self) -> float:
-        """Mean chi-squared of the estimate per component (1: fits to the noise); costs one A^T A."""
+        """Mean chi-squared of the estimate per component (1: to the noise); costs one A^T A."""
         return float(self._problem.misfit(self._estimate.detach()).mean())
 
 
@@ -128,6 +128,8 @@ class Solver(Reconstructor, ABC):
     ) -> None:
         super().__init__()
         self.prior = prior
+        self._nfe = 0
+        self._linearised: list[Linearised] = []
         self.steps = steps
         self.sigma_min = sigma_min
         self.sigma_max = sigma_max
@@ -163,12 +165,17 @@ class Solver(Reconstructor, ABC):
         """``D(x, sigma)`` without a graph."""
         self._nfe += 1
         with torch.no_grad():
-            return self.prior(x, sigma).contiguous()
+            estimate: Tensor = self._call(x, sigma)
+            return estimate.contiguous()
+
+    def _call(self, x: Tensor, sigma: float) -> Tensor:
+        prior: Prior = self.prior
+        return prior(x, sigma)
 
     def linearise(self, x: Tensor, sigma: float) -> Linearised:
         """``D(x, sigma)`` with its Jacobian products."""
         self._nfe += 1
-        linearised = Linearised(self.prior, x, sigma)
+        linearised = Linearised(self._call, x, sigma)
         self._linearised.append(linearised)
         return linearised
 
@@ -176,8 +183,6 @@ class Solver(Reconstructor, ABC):
     def nfe(self) -> int:
         """Network evaluations per row since the last start (forward 1, vjp 2)."""
         return self._nfe + 2 * sum(item.vjps for item in self._linearised)
-
-    _nfe = 0
 
     # -- public --------------------------------------------------------------------------------
     @overload
@@ -276,7 +281,7 @@ class Solver(Reconstructor, ABC):
         samples = samples if bool(complete.all()) else samples[complete.to(samples.device)]
         return (samples, info) if return_info else samples
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         y: Tensor,
         physics: Physics,
@@ -285,7 +290,7 @@ class Solver(Reconstructor, ABC):
         generator: torch.Generator | int | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> Tensor:
-        """Return the mean of ``num_samples`` samples, ``(B, C, *spatial)``; arguments as `sample`."""
+        """Mean of ``num_samples`` samples, ``(B, C, *spatial)``; arguments as in `sample`."""
         kwargs["return_info"] = False
         samples = self.sample(y, physics, num_samples, generator=generator, **kwargs)
         return samples.mean(0)
@@ -319,8 +324,8 @@ class Solver(Reconstructor, ABC):
             if not bool(torch.isfinite(state).all()):
                 raise NumericalError(
                     f"{type(self).__name__}: the state is not finite after step {number} of "
-                    f"{len(sigmas) - 1} (sigma {s:.3g} to {s_next:.3g}); check the noise level, the "
-                    "intensity scale and the prior's noise range"
+                    f"{len(sigmas) - 1} (sigma {s:.3g} to {s_next:.3g}); check the noise level, "
+                    "the intensity scale and the prior's noise range"
                 )
             if callback is not None:
                 told = StepInfo(
@@ -351,7 +356,7 @@ class Solver(Reconstructor, ABC):
             shape = getattr(physics, "img_size", None)
             if shape is None:
                 # a foreign operator that does not say its image shape
-                shape = physics.A_adjoint(y).shape[1:]  # type: ignore[operator]
+                shape = physics.A_adjoint(y).shape[1:]
             return y.new_zeros((num_samples * batch, *shape))
         init = init.to(y)
         if init.ndim > 1 and init.shape[0] == batch and init.ndim != 1 + _ndim(physics, init):
@@ -373,8 +378,6 @@ class Solver(Reconstructor, ABC):
             for scan in range(int(scan_of_row.max()) + 1)
             for part in rows[scan_of_row == scan].split(size)
         ]
-
-    _linearised: Sequence[Linearised] | list[Linearised] = ()
 
 
 def _ndim(physics: Physics, init: Tensor) -> int:

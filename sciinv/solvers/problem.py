@@ -116,11 +116,11 @@ class Problem:
 
     def A_adjoint(self, v: Tensor) -> Tensor:
         """Apply the adjoint to every row."""
-        return self.physics.A_adjoint(v).contiguous()  # type: ignore[operator]
+        return self.physics.A_adjoint(v).contiguous()
 
     def normal(self, x: Tensor) -> Tensor:
         """``A^T A x`` of every row."""
-        return self.physics.A_adjoint_A(x).contiguous()  # type: ignore[operator]
+        return self.physics.A_adjoint_A(x).contiguous()
 
     def masked(self, v: Tensor) -> Tensor:
         """Zero the components of ``v`` that were not measured."""

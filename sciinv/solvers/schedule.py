@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 Schedule = Literal["edm", "vp"]
@@ -29,8 +30,9 @@ def vp_sigmas(
 ) -> list[float]:
     """Return the levels of a variance-preserving chain with linear beta(t), then 0.
 
-    ``1 + sigma^2 = 1 / alpha_bar(t)``, ``alpha_bar(t) = exp(-(beta_max-beta_min) t^2/2 - beta_min t)``
-    (Song et al. 2021, arXiv 2011.13456, eq. 33), at equidistant t between the two limits.
+    ``1 + sigma^2 = 1 / alpha_bar(t)`` with
+    ``alpha_bar(t) = exp(-(beta_max - beta_min) t^2 / 2 - beta_min t)`` (Song et al. 2021, arXiv
+    2011.13456, eq. 33), at equidistant t between the two limits.
     """
     _check(steps, sigma_min, sigma_max)
     span = beta_max - beta_min
@@ -55,4 +57,7 @@ def _check(steps: int, sigma_min: float, sigma_max: float) -> None:
         )
 
 
-SCHEDULES = {"edm": edm_sigmas, "vp": vp_sigmas}
+SCHEDULES: dict[str, Callable[[int, float, float], list[float]]] = {
+    "edm": edm_sigmas,
+    "vp": vp_sigmas,
+}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from deepinv.physics import GaussianNoise, LinearPhysics
 
 from sciinv.operators import CartesianMRI, ParallelBeamCT
 from sciinv.priors import GaussianField
-from sciinv.solvers import DPS, MMT, MomentMatching
+from sciinv.solvers import MMT, MomentMatching
 from sciinv.solvers.testing import Deviation, affine_law, deviation
 
 SIGMA = 0.05
@@ -98,19 +96,21 @@ def test_mmt_is_exact_on_a_coarse_grid(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_moment_matching_law_at_its_default_and_convergence(name: str) -> None:
-    errors = [
-        law_error(name, lambda p, n=n: MomentMatching(p, steps=n, krylov=40)) for n in (25, 50, 100)
-    ]
-    assert errors[1].mean < 0.01
-    assert abs(errors[1].std_ratio - 1) < 0.02
-    # Heun is of second order: doubling the steps divides the error by 4 in the limit
-    assert errors[1].covariance < errors[0].covariance / 2.5
-    assert errors[2].covariance < errors[1].covariance / 2.5
+    coarse, default = (
+        law_error(name, lambda p, n=n: MomentMatching(p, steps=n, krylov=20)) for n in (25, 50)
+    )
+    assert default.mean < 0.01
+    assert abs(default.std_ratio - 1) < 0.02
+    # Heun is of second order: doubling the steps divides the error by 4 in the limit, until the
+    # start N(E[x0|y], smax^2), which lacks Cov[x0|y], shows (std ratio 1 - 1/200 at smax = 10 std)
+    assert default.covariance < coarse.covariance / 2.5
 
 
 def test_ancestral_plug_in_loses_spread_and_the_draw_does_not() -> None:
     # the reason for MMT: the mean plugged into ancestral steps is too narrow by a known amount
-    plugged = law_error("mri", lambda p: MomentMatching(p, steps=20, krylov=40, integrator="ancestral"))
+    plugged = law_error(
+        "mri", lambda p: MomentMatching(p, steps=20, krylov=20, integrator="ancestral")
+    )
     drawn = law_error("mri", lambda p: MMT(p, steps=20, krylov=40, lanczos=40))
     assert plugged.std_ratio < 0.9
     assert abs(drawn.std_ratio - 1) < 0.01

@@ -43,8 +43,8 @@ class PnPHQS(Solver):
     )
     exact_for: ClassVar[str] = "nothing (a point estimate)"
     reference: ClassVar[str] = (
-        "Zhang, Li, Zuo, Zhang, Van Gool, Timofte, Plug-and-Play Image Restoration with Deep Denoiser "
-        "Prior, IEEE TPAMI 2021, arXiv 2008.13751"
+        "Zhang, Li, Zuo, Zhang, Van Gool, Timofte, Plug-and-Play Image Restoration with Deep "
+        "Denoiser Prior, IEEE TPAMI 2021, arXiv 2008.13751"
     )
 
     def __init__(

@@ -26,9 +26,9 @@ class DPS(GuidedSolver):
     bias is measured in the documentation). Works for every differentiable operator.
 
     - ``step_rule="sigma"`` (default): :math:`D_y = D + \zeta\,\sigma^2 J^T A'^T r / c` with
-      :math:`r = y - A(D)` and :math:`c = \max(\sigma_y^2, |r|^2/m)`, the residual variance that the data
-      show, and the displacement limited to :math:`\sigma` per component (root mean square). Nothing
-      depends on the image's or the measurement's scale.
+      :math:`r = y - A(D)` and :math:`c = \max(\sigma_y^2, |r|^2/m)`, the residual variance that the
+      data show, and the displacement limited to :math:`\sigma` per component (root mean square).
+      Nothing depends on the image's or the measurement's scale.
     - ``step_rule="paper"``: the published update, a displacement
       ``step * sqrt((1+s^2)(1+s'^2)) * grad |r|`` after the ancestral step, here written as the
       equivalent conditional denoiser of :class:`~sciinv.solvers.integrators.Ancestral`; ``step`` is

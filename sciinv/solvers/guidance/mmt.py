@@ -29,10 +29,10 @@ class MMT(Solver):
         \qquad \delta = \sigma J^{1/2} z',
 
     and the draw enters the ancestral posterior
-    :math:`x' = a x + (1-a) x_0 + \sigma'\sqrt{1-a}\,z''`, :math:`a=(\sigma'/\sigma)^2`. The next state then has
-    the right mean *and* covariance at any step size, where plugging in the mean loses the variance
-    :math:`(1-a)^2 V_y` at every step. Exact for a Gaussian prior on any grid; needs no tuning: all
-    constants are noise levels and dimensions.
+    :math:`x' = a x + (1-a) x_0 + \sigma'\sqrt{1-a}\,z''`, :math:`a=(\sigma'/\sigma)^2`. The next
+    state then has the right mean *and* covariance at any step size, where plugging in the mean
+    loses the variance :math:`(1-a)^2 V_y` at every step. Exact for a Gaussian prior on any grid;
+    needs no tuning: all constants are noise levels and dimensions.
 
     Cost per step: one forward, ``lanczos + krylov`` vjps, ``krylov + 1`` A^T A, one A^T.
 

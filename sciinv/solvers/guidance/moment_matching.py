@@ -19,8 +19,8 @@ class MomentMatching(GuidedSolver):
     r"""Moment matching: :math:`p(x_0\mid x_\sigma)` taken as a Gaussian with its true two moments.
 
     By Tweedie's formulas :math:`E[x_0\mid x_\sigma]=D` and
-    :math:`\mathrm{Cov}[x_0\mid x_\sigma]=V=\sigma^2 J`, :math:`J=\partial D/\partial x`, so for a linear
-    operator and white Gaussian noise
+    :math:`\mathrm{Cov}[x_0\mid x_\sigma]=V=\sigma^2 J`, :math:`J=\partial D/\partial x`, so for a
+    linear operator and white Gaussian noise
 
     .. math:: D_y = D + V A^T(\sigma_y^2 I + A V A^T)^{-1}(y - A D).
 
@@ -48,8 +48,8 @@ class MomentMatching(GuidedSolver):
     )
     exact_for: ClassVar[str] = "Gaussian priors, as steps and Krylov space grow"
     reference: ClassVar[str] = (
-        "Boys, Girolami, Pidstrigach, Reich, Mosca, Akyildiz, Tweedie Moment Projected Diffusions for "
-        "Inverse Problems, arXiv 2310.06721; Rozet, Andry, Lanusse, Louppe, Learning Diffusion "
+        "Boys, Girolami, Pidstrigach, Reich, Mosca, Akyildiz, Tweedie Moment Projected Diffusions "
+        "for Inverse Problems, arXiv 2310.06721; Rozet, Andry, Lanusse, Louppe, Learning Diffusion "
         "Priors from Observations by Expectation Maximization, NeurIPS 2024, arXiv 2405.13712"
     )
 
