@@ -31,6 +31,7 @@ def evaluate(
     from sciinv.cli.console import say
     from sciinv.cli.images import read_image
     from sciinv.errors import DataError
+    from sciinv.report.plain import plain
     from sciinv.result import load_result
 
     result = load_result(image) if image.is_dir() or image.suffix in (".h5", ".hdf5") else None
@@ -50,7 +51,7 @@ def evaluate(
     if json:
         import json as encoder
 
-        say(encoder.dumps(rows))
+        say(encoder.dumps(plain(rows), allow_nan=False))
         return
     for key, value in rows.items():
         say(f"{key:<28}{value:.4g}")

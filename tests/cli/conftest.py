@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from sciinv.cli import app
 from sciinv.data.native import write_scan
 from sciinv.data.phantoms import shepp_logan
 from sciinv.data.simulate import simulate_ct, simulate_mri
+from sciinv.priors.network import UNet
+from sciinv.priors.precondition import EDMDenoiser
+from sciinv.priors.store import save
 
 FAST = ("--samples", "3", "--steps", "3", "--krylov", "2")
 
@@ -61,3 +66,25 @@ def result(scans, tmp_path_factory) -> tuple[Path, Ran]:
     """One saved reconstruction, and what the command wrote to the console."""
     folder = tmp_path_factory.mktemp("out") / "mri"
     return folder, run("reconstruct", scans / "mri.h5", "-o", folder, "--seed", 3, *FAST)
+
+
+def toy_prior(channels: int) -> EDMDenoiser:
+    """A small network whose output layer is still zero: exactly the prior N(0, 0.35^2)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = UNet(channels, widths=(4, 6), features=8)
+    return EDMDenoiser(
+        net, sigma_data=0.35, sigma_min=0.01, sigma_max=10.0, channels=channels,
+        card={"name": "toy", "training_data": "nothing"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shipped(tmp_path_factory) -> Iterator[Path]:
+    """Folder of small priors in place of the shipped ones: fast, and there before any training."""
+    folder = tmp_path_factory.mktemp("shipped")
+    for channels in (1, 2):
+        save(toy_prior(channels), folder / f"generic_{channels}ch.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sciinv.priors.store.SHIPPED", folder)
+        yield folder
