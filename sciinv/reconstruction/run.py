@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 import resource
 import sys
@@ -225,6 +226,9 @@ class _Job:
         budget: float,
     ) -> Plan:
         """Choose the effort for the time budget."""
+        accepted = inspect.signature(self.make).parameters
+        given = {"steps": steps, "krylov": krylov}
+        self.asked = {k: v for k, v in given.items() if v is not None and k in accepted}
         cost = measure(model, self.prior)
         share = budget / len(self.indices)
         effort = fit(
@@ -283,7 +287,7 @@ class _Job:
                 sigma_max=START_LEVEL,
             )
         else:
-            solver = self.make(self.prior)
+            solver = self.make(self.prior, **self.asked)
         self.settings = solver.settings()
 
         def callback(info: StepInfo) -> object:
@@ -377,7 +381,7 @@ class _Job:
             reference=None if reference is None else np.asarray(reference, np.float32)[done],
             stats={
                 "nfe": max(part.nfe for part in parts),
-                "steps": plan.effort.steps,
+                "steps": self.settings.get("steps", plan.effort.steps),
                 "seconds": seconds,
                 "peak_memory": _peak_memory(),
                 "timings": dict(self.timings),
@@ -412,7 +416,7 @@ def _resolve_prior(prior: str | Path | Prior | None, channels: int) -> tuple[str
 
 def _resolve_solver(
     solver: str | Callable[[Prior], Solver] | None,
-) -> tuple[str, Callable[[Prior], Solver]]:
+) -> tuple[str, Callable[..., Solver]]:
     if solver is None:
         return "MMT", MMT
     if not isinstance(solver, str):
