@@ -4,7 +4,8 @@ Sparse-view CT from photon counts
 
 30 of 180 projections of a porous object, 20000 photons a detector pixel in the open beam: the
 posterior mean in 1/mm, how sure it is pixel by pixel, and whether it explains the counts. The
-second half does the same by hand and compares with filtered back-projection, SIRT and total variation.
+second half does the same by hand and compares with filtered back-projection, SIRT and total
+variation.
 
 The object is a random scene; the shipped prior was trained on *other* draws of the same generator,
 so this is the friendly case: real objects are harder, see the benchmarks.
