@@ -4,10 +4,10 @@
 
 FOLDER holds ``mri_brain16ch_fastmri.h5`` (fully sampled, 16 coils) and ``ct_parallel_tooth.h5``
 (181 projections). Brain: R = 4, 16 calibration and 16 random lines of 128, against the fully
-sampled root sum of squares inside the object, peak = its maximum. Tooth: 31 of 181 projections, judged on
-the real projections that were *not* used, |A x - p| / |p|, so that no reference reconstruction
-favours anybody. Regularised baselines get the best of some weights, chosen *on the truth*; the
-default reconstruction runs as `sciinv reconstruct` does, without any choice.
+sampled root sum of squares inside the object, peak = its maximum. Tooth: 31 of 181 projections,
+judged on the real projections that were *not* used, |A x - p| / |p|, so that no reference
+reconstruction favours anybody. Regularised baselines get the best of some weights, chosen *on the
+truth*; the default reconstruction runs as `sciinv reconstruct` does, without any choice.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import platform
 import resource
 import sys
@@ -172,6 +173,8 @@ class _Job:
         self.warnings: list[str] = []
         self.notes: list[str] = []
         self.stopped = False
+        self.used: list[type[Solver]] = []
+        self.start: dict[str, Any] = {}
         self.scan = scan if isinstance(scan, Scan) else load(scan)
         self.indices = list(range(self.scan.num_slices))[slices or slice(None)]
         if not self.indices:
@@ -269,9 +272,8 @@ class _Job:
         start: Tensor | None = None
         if self.local:
             start = self._point_estimate(model, baseline, effort)
-            # what the point estimate cannot explain is noise to the sampler: maps, motion, rings
             excess = model.misfit(start)
-            model = model.with_noise(model.sigma * max(1.0, excess))
+            model = model.with_noise(model.sigma * _noise_factor(model, excess))
             if position == 0 and excess > 1.25:
                 self.warnings.append(
                     f"The data misfit of the best estimate is {excess:.2f} times the noise level "
@@ -289,6 +291,8 @@ class _Job:
         else:
             solver = self.make(self.prior, **self.asked)
         self.settings = solver.settings()
+        if type(solver) not in self.used:
+            self.used.insert(0, type(solver))
 
         def callback(info: StepInfo) -> object:
             total = info.steps * info.blocks * plan.slices
@@ -323,6 +327,8 @@ class _Job:
     def _point_estimate(self, model: Model, baseline: Tensor, effort: Effort) -> Tensor:
         """Return the deterministic image that sampling starts from."""
         point = PnPHQS(self.prior, steps=effort.point_steps, cg=effort.cg)
+        if PnPHQS not in self.used:
+            self.used.append(PnPHQS)
         sigma = max(0.7 * model.sigma, model.floor)
         relaxed = model.with_noise(sigma)
         start = baseline
@@ -332,6 +338,7 @@ class _Job:
             # whitened SIRT: streak-free, unlike FBP of few views
             start = sirt(model.y, model.physics, iterations=20, nonneg=True)
             point.sigma_max = 0.3
+        self.start = {"start": {"name": "PnPHQS", **_plain(point.settings())}}
         return point.sample(relaxed.y, relaxed.physics, 1, generator=0, init=start)[0]
 
     def result(self, parts: list[_Slice], plan: Plan, seed: int, seconds: float) -> Result:
@@ -389,17 +396,34 @@ class _Job:
             provenance={
                 "seed": seed,
                 "solver": {"name": self.solver_name, **_plain(self.settings)},
+                **self.start,
                 "prior": _describe_prior(self.prior_name, self.prior),
                 "operator": model.physics.summary(),
                 "noise": model.noise,
                 "noise_used": float(model.sigma * model.noise / _base_sigma(model)),
                 "scale": model.scale,
                 "versions": _versions(),
-                "citations": [],
+                "citations": [_bibtex(s) for s in self.used],
             },
             notes=tuple(notes),
             warnings=tuple(self.warnings),
         )
+
+
+def _noise_factor(model: Model, excess: float) -> float:
+    """Factor on the noise level, from the residual of the point estimate over that level.
+
+    What the point estimate cannot explain (maps, motion, rings) is noise to the sampler: above 1
+    the level is raised. The estimate from outer samples errs upwards where they hold signal. A
+    fit of n unknowns to m data leaves ``sqrt(1 - n / m)`` of the noise; with many coils that is nearly all
+    of it, and a residual that is smaller says that the level is too high. It is then lowered, at
+    most to one half, and never where the data are few.
+    """
+    if excess >= 1:
+        return excess
+    unknowns = model.physics.channels * int(model.visible.sum())
+    left = math.sqrt(max(1 - unknowns / model.physics.measurement_count(), 0.25))
+    return min(1.0, max(excess / left, 0.5))
 
 
 def _base_sigma(model: Model) -> float:
@@ -437,6 +461,11 @@ def _describe_prior(name: str, prior: Prior) -> dict[str, Any]:
     if isinstance(card, dict):
         described["card"] = _plain(card)
     return described
+
+
+def _bibtex(solver: type[Solver]) -> str:
+    note = solver.reference or "no publication"
+    return f"@misc{{{solver.__name__},\n  note = {{{note}}}\n}}"
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
