@@ -14,7 +14,8 @@ def to_complex(x: Tensor) -> Tensor:
     """Turn ``(B, 2, *shape)`` real into ``(B, *shape)`` complex of the same precision."""
     if x.ndim < 2 or x.shape[1] != 2:
         raise ValueError(
-            f"expected a real tensor (B, 2, ...) of real and imaginary parts, found {tuple(x.shape)}"
+            f"expected a real tensor (B, 2, ...) of real and imaginary parts, "
+            f"found {tuple(x.shape)}"
         )
     return torch.complex(x[:, 0], x[:, 1])
 

@@ -150,9 +150,10 @@ class LinearOperator(LinearPhysics):
     # -- words ---------------------------------------------------------------------------------
     def summary(self) -> dict[str, str]:
         """Return what the operator is, field by field, for reports and logs."""
+        complex_ = " complex" if self.channels == 2 else ""
         return {
             "operator": type(self).__name__,
-            "image": "x".join(map(str, self.image_shape)) + (" complex" if self.channels == 2 else ""),
+            "image": "x".join(map(str, self.image_shape)) + complex_,
             "measurement": "x".join(map(str, self.measurement_shape)),
         }
 

@@ -415,9 +415,9 @@ def _noise_factor(model: Model, excess: float) -> float:
 
     What the point estimate cannot explain (maps, motion, rings) is noise to the sampler: above 1
     the level is raised. The estimate from outer samples errs upwards where they hold signal. A
-    fit of n unknowns to m data leaves ``sqrt(1 - n / m)`` of the noise; with many coils that is nearly all
-    of it, and a residual that is smaller says that the level is too high. It is then lowered, at
-    most to one half, and never where the data are few.
+    fit of n unknowns to m data leaves ``sqrt(1 - n / m)`` of the noise; with many coils that is
+    nearly all of it, and a residual that is smaller says that the level is too high. It is then
+    lowered, at most to one half, and never where the data are few.
     """
     if excess >= 1:
         return excess
