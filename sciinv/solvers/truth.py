@@ -43,9 +43,7 @@ def mri(shape: tuple[int, int]) -> LinearPhysics:
     maps = torch.stack([weight.sqrt() + 0j, (1 - weight).sqrt() * phase])
     columns = torch.arange(width) % 2 == 1
     columns[width // 2 - 1 : width // 2 + 1] = True
-    return CartesianMRI(
-        shape, mask=columns.expand(shape), coil_maps=maps, dtype=torch.float64
-    )
+    return CartesianMRI(shape, mask=columns.expand(shape), coil_maps=maps, dtype=torch.float64)
 
 
 def ct(shape: tuple[int, int]) -> LinearPhysics:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
-import torch
 
 from sciinv.solvers import MMT, MomentMatching
 from sciinv.solvers.testing import Deviation, affine_law, deviation

@@ -63,7 +63,7 @@ class MMT(Solver):
         prior: Prior,
         *,
         steps: int = 20,
-        krylov: int = 10,
+        krylov: int = 15,
         lanczos: int = 3,
         sigma_min: float | None = None,
         sigma_max: float | None = None,

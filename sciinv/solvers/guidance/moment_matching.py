@@ -58,7 +58,7 @@ class MomentMatching(GuidedSolver):
         prior: Prior,
         *,
         steps: int = 50,
-        krylov: int = 10,
+        krylov: int = 15,
         integrator: str | Integrator = "heun",
         sigma_min: float | None = None,
         sigma_max: float | None = None,
