@@ -67,7 +67,7 @@ def images(path: Path) -> None:
 def parallel_beam(path: Path) -> None:
     """One off-centre point in the image, its projection, and its trace in the sinogram."""
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.4), layout="constrained")
-    angle, shift, x, y = np.deg2rad(30.0), 0.6, 1.6, 0.9
+    angle, shift, x, y = np.deg2rad(30.0), 0.6, 1.0, 1.8
     direction = np.array([np.cos(angle), np.sin(angle)])
     beam = np.array([-np.sin(angle), np.cos(angle)])
 
@@ -86,7 +86,7 @@ def parallel_beam(path: Path) -> None:
     ax.text(1.08, 0.2, "t", color=BLUE, fontsize=9)
     point = np.array([x, y])
     foot = direction * (point @ direction)
-    ax.plot(*np.stack([point + 2.2 * beam, point - 3.2 * beam]).T, color=RED, lw=0.8, ls="--")
+    ax.plot(*np.stack([point + 1.3 * beam, point - 3.2 * beam]).T, color=RED, lw=0.8, ls="--")
     ax.plot(*point, "o", color=RED, ms=6)
     ax.plot(*foot, "s", color=BLUE, ms=4)
     ax.text(x + 0.15, y + 0.25, "(x, y)", color=RED, fontsize=8)
@@ -108,7 +108,7 @@ def parallel_beam(path: Path) -> None:
     ax.set_ylim(180, 0)
     ax.set_xlabel("detector coordinate (mm), index k at (k - (K-1)/2) spacing", fontsize=8)
     ax.set_ylabel("angle (degrees here, radians in sciinv)", fontsize=8)
-    ax.legend(fontsize=7, loc="lower left")
+    ax.legend(fontsize=7, loc="upper left")
     _bare(ax, "sinogram y[b, 0, angle, detector]")
     fig.savefig(path, dpi=150)
     plt.close(fig)
