@@ -29,7 +29,8 @@ class DataError(SciinvError, ValueError):
         if expected is not None:
             tail.append(f"expected {expected}")
         message = ": ".join([*parts, ", ".join(tail)] if tail else parts)
-        super().__init__(f"{message}; {hint}" if hint else message)
+        separator = "; " if tail else ": "
+        super().__init__(f"{message}{separator}{hint}" if hint else message)
 
 
 class GeometryError(SciinvError, ValueError):

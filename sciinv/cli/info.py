@@ -96,13 +96,13 @@ def _astra() -> str:
     from sciinv.operators import ParallelBeamCT
 
     operator = ParallelBeamCT(
-        (8, 8), [0.0, 1.0], num_detectors=9, detector_spacing=1.0, pixel_size=1.0
+        (8, 8), [0.0, 1.0], num_detectors=9, detector_spacing=1.0, pixel_size=1.0, backend="astra"
     )
     operator.A(torch.ones(1, 1, 8, 8))
     import astra
 
     cuda = "yes" if astra.use_cuda() else "no"
-    return f"{astra.__version__}, works ({operator.backend}), CUDA {cuda}"
+    return f"{astra.__version__}, works, CUDA {cuda}"
 
 
 def _sigpy() -> str:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sciinv.capabilities import Capability
 from sciinv.reconstruction.model import Model
+from sciinv.solvers import Heun, Solver
 from sciinv.solvers.problem import Linearised, Prior
 
 # what is given up first comes last in each tuple; below the last nothing is given up
@@ -81,6 +83,21 @@ def expected_seconds(effort: Effort, cost: Cost) -> float:
     products = effort.lanczos + effort.krylov
     step = cost.forward + products * cost.vjp + (effort.krylov + 2) * cost.normal
     return point + effort.num_samples * effort.steps * step
+
+
+def fit_named(solver: Solver, cost: Cost, budget: float, num_samples: int | None) -> Effort:
+    """Return the effort of a solver with its own steps: only the number of samples is chosen."""
+    settings = solver.settings()
+    products = 1 if Capability.VJP in solver.needs else 0
+    if "krylov" in settings:
+        products = int(settings["krylov"]) + int(settings.get("lanczos", 0))
+    evaluations = 2 if isinstance(settings.get("integrator"), Heun) else 1
+    step = evaluations * (cost.forward + products * cost.vjp + (products + 2) * cost.normal)
+    one = solver.steps * (step + int(settings.get("cg", 0)) * cost.normal)
+    counts = (num_samples,) if num_samples else _SAMPLES
+    count = next((n for n in counts if n * one <= budget), counts[-1])
+    krylov = int(settings.get("krylov", 0))
+    return Effort(0, solver.steps, krylov, count, count * one)
 
 
 def fit(

@@ -26,7 +26,7 @@ from sciinv.data.scan import ParallelGeometry, Scan
 from sciinv.errors import DataError, SciinvError
 from sciinv.priors import load as load_prior
 from sciinv.random import child_generators
-from sciinv.reconstruction.effort import Cost, Effort, fit, measure
+from sciinv.reconstruction.effort import Cost, Effort, fit, fit_named, measure
 from sciinv.reconstruction.model import Model, build_model
 from sciinv.reconstruction.progress import Progress
 from sciinv.result import Result, Status
@@ -234,9 +234,21 @@ class _Job:
         self.asked = {k: v for k, v in given.items() if v is not None and k in accepted}
         cost = measure(model, self.prior)
         share = budget / len(self.indices)
-        effort = fit(
-            cost, share, ct=self.channels == 1, num_samples=num_samples, steps=steps, krylov=krylov
-        )
+        if self.local:
+            effort = fit(
+                cost,
+                share,
+                ct=self.channels == 1,
+                num_samples=num_samples,
+                steps=steps,
+                krylov=krylov,
+            )
+            what = f"{effort.steps} steps, Krylov {effort.krylov}"
+        else:
+            # a named solver keeps its own steps: only the number of samples is fitted
+            solver = self.make(self.prior, **self.asked)
+            effort = fit_named(solver, cost, share, num_samples)
+            what = f"{effort.steps} steps"
         seconds = effort.seconds * len(self.indices)
         if seconds > 1.2 * budget:
             self.warnings.append(
@@ -248,8 +260,8 @@ class _Job:
         # one retained graph (about 1 kB a pixel and image for the shipped network) and the bases
         self.progress.phase(
             "solver",
-            f"{self.solver_name}: {effort.num_samples} samples, {effort.steps} steps, Krylov "
-            f"{effort.krylov}, prior {self.prior_name}: about {seconds:.0f} s",
+            f"{self.solver_name}: {effort.num_samples} samples, {what}, prior "
+            f"{self.prior_name}: about {seconds:.0f} s",
         )
         memory = 600 * 2**20 + rows * pixels * (1100 + 3 * 8 * effort.krylov * self.channels)
         return Plan(
@@ -279,7 +291,9 @@ class _Job:
                     f"The data misfit of the best estimate is {excess:.2f} times the noise level "
                     "(coil maps, geometry or artefacts); the noise level was raised to it."
                 )
-            self.timed("point estimate", begin)
+            took = self.timed("point estimate", begin)
+            if position == 0:
+                self.progress.phase("estimate", f"PnPHQS, {effort.point_steps} steps", took)
             begin = time.perf_counter()
             solver: Solver = MMT(
                 self.prior,
