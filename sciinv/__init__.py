@@ -8,8 +8,9 @@ Importing this package is cheap: torch and the other heavy packages are imported
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sciinv.lazy import attach
 
 __version__ = "0.1.0"
 __all__ = ["Result", "Scan", "__version__", "load", "reconstruct"]
@@ -28,14 +29,4 @@ if TYPE_CHECKING:
     from sciinv.reconstruction.run import reconstruct
     from sciinv.result import Result
 
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name in _LAZY:
-        value = getattr(import_module(_LAZY[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'sciinv' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(__name__, _LAZY, __all__)

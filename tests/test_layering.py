@@ -13,7 +13,7 @@ PACKAGE = Path(sciinv.__file__).parent
 
 # lowest first; parts of one layer may use each other unless FORBIDDEN says otherwise
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "channels", "random", "linalg", "capabilities", "kspace"}),
+    frozenset({"errors", "channels", "random", "linalg", "capabilities", "kspace", "lazy"}),
     frozenset({"operators"}),
     frozenset({"priors", "data", "baselines"}),
     frozenset({"solvers", "metrics"}),

@@ -6,8 +6,9 @@ All take ``(y, physics)`` as torch tensors and a linear deepinv ``Physics`` and 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sciinv.lazy import attach
 
 __all__ = [
     "cg_sense",
@@ -43,14 +44,4 @@ if TYPE_CHECKING:
     from sciinv.baselines.strength import tv_lambda, wavelet_lambda
     from sciinv.baselines.total_variation import solve_tv, tv
 
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name in _LAZY:
-        value = getattr(import_module(_LAZY[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'sciinv.baselines' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(__name__, _LAZY, __all__)

@@ -6,8 +6,9 @@ need no torch. Complex arrays are compared by their magnitude. Names are importe
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sciinv.lazy import attach
 
 __all__ = [
     "calibration_curve",
@@ -41,14 +42,4 @@ if TYPE_CHECKING:
     from sciinv.metrics.similarity import ssim
     from sciinv.metrics.uncertainty import calibration_curve, chi_squared, coverage
 
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name in _LAZY:
-        value = getattr(import_module(_LAZY[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'sciinv.metrics' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(__name__, _LAZY, __all__)

@@ -5,8 +5,9 @@ Operators are imported on first use, so that using one does not load the librari
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sciinv.lazy import attach
 
 __all__ = [
     "ALL_OPERATORS",
@@ -52,18 +53,7 @@ if TYPE_CHECKING:
     from sciinv.operators.noise import noise_sigma
     from sciinv.operators.whitening import WhitenedOperator, whiten
 
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name in _LAZY:
-        value = getattr(import_module(_LAZY[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'sciinv.operators' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
+__getattr__, __dir__ = attach(__name__, _LAZY, __all__)
 
 # every operator class that measures something; documentation and tests read this
 ALL_OPERATORS = ("CartesianMRI", "ParallelBeamCT")

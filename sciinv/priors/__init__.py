@@ -5,8 +5,9 @@ Names are imported on first use, so that importing this package stays cheap.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sciinv.lazy import attach
 
 __all__ = [
     "EDMDenoiser",
@@ -39,14 +40,4 @@ if TYPE_CHECKING:
     from sciinv.priors.precondition import EDMDenoiser
     from sciinv.priors.store import available, load, save
 
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name in _LAZY:
-        value = getattr(import_module(_LAZY[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'sciinv.priors' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attach(__name__, _LAZY, __all__)
