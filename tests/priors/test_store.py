@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import sciinv.priors
+from sciinv.data.phantoms.scenes import as_channels, scene
 from sciinv.errors import DataError
 from sciinv.priors.network import UNet
 from sciinv.priors.precondition import EDMDenoiser
@@ -252,3 +254,48 @@ def test_names_of_the_package_are_lazy() -> None:
     assert sciinv.priors.available is available
     with pytest.raises(AttributeError, match="no_such_name"):
         sciinv.priors.no_such_name  # noqa: B018
+
+
+# -- the shipped priors ------------------------------------------------------------------------
+@pytest.mark.parametrize("channels", [1, 2])
+def test_shipped_priors_beat_the_wiener_filter_on_new_scenes(channels: int) -> None:
+    denoiser = load("generic", channels=channels)
+    assert denoiser.channels == load(f"generic-{channels}ch").channels == channels
+    assert denoiser.sigma_min <= 0.005
+    assert denoiser.sigma_max >= 3
+    rng = np.random.default_rng(2**20 + channels)  # not a seed of the training
+    kinds = ["leaves", "shells", "inserts", "field"]
+
+    def draw(count: int) -> torch.Tensor:
+        images = [
+            as_channels(scene((64, 64), rng, complex_=channels == 2, kind=kinds[i % 4]))
+            for i in range(count)
+        ]
+        return torch.from_numpy(np.stack(images))
+
+    clean = draw(8)
+    # the best linear translation-invariant denoiser, from other scenes of the same kinds
+    power = torch.fft.fft2(draw(48), norm="ortho").abs().square().mean(dim=(0, 1))
+    # the margin that edges and shapes buy over a linear filter; drowned in noise (sigma 2, signal
+    # rms 0.3) the posterior mean of anything tends to a linear filter, so there only to beat it
+    margins = {0.05: 0.8, 0.1: 0.85, 0.2: 0.9, 0.5: 0.95, 2.0: 1.0}
+    for sigma, margin in margins.items():
+        generator = torch.Generator().manual_seed(4)
+        noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
+        wiener = torch.fft.ifft2(torch.fft.fft2(noisy) * power / (power + sigma**2)).real
+        with torch.no_grad():
+            denoised = denoiser(noisy, sigma)
+        error = (denoised - clean).square().mean().sqrt()
+        assert error < margin * (wiener - clean).square().mean().sqrt(), sigma
+
+
+def test_shipped_cards_say_where_the_weights_come_from() -> None:
+    cards = available()
+    assert set(cards) == {"generic-1ch", "generic-2ch"}
+    for name, card in cards.items():
+        assert card["name"] == name
+        assert card["final"] is True
+        for field in ("training_data", "training_method", "intensity_scale", "script", "versions"):
+            assert card[field]
+        assert card["steps"] > 1000
+        assert set(card["denoising"]) == {"0.05", "0.1", "0.2", "0.5"}
