@@ -90,7 +90,7 @@ def test_state_keeps_its_dtype_and_nothing_is_clipped() -> None:
     assert single.dtype == torch.float32
     torch.testing.assert_close(out, single.double(), rtol=1e-5, atol=1e-5)
     # the factors are exact in the dtype of the state although the network is single precision
-    # below sigma_min D - x is proportional to sigma, but for the rounding of the network input (1e-7)
+    # below sigma_min D - x is proportional to sigma, but for rounding the network's input (1e-7)
     steps = [(denoiser(x, tiny) - x) / tiny for tiny in (1e-8, 1e-7)]
     assert steps[0].abs().max() > 1
     torch.testing.assert_close(steps[0], steps[1], rtol=1e-4, atol=1e-4)
