@@ -119,11 +119,11 @@ def deviation(law: Law, mean: Tensor, covariance: Tensor) -> Deviation:
     )
 
 
-def _mask_problem(generator: torch.Generator) -> tuple[Tensor, LinearPhysics, GaussianField]:
-    """A 6 x 5 image of which two thirds of the pixels are seen through a mixing matrix."""
-    shape = (6, 5)
+def _mixing_problem(generator: torch.Generator) -> tuple[Tensor, LinearPhysics, GaussianField]:
+    """A 4 x 4 image of which ten random combinations of the pixels are measured."""
+    shape = (4, 4)
     prior = GaussianField.power_law(shape, channels=1)
-    matrix = torch.randn((20, 30), generator=generator, dtype=torch.float64) / 30**0.5
+    matrix = torch.randn((10, 16), generator=generator, dtype=torch.float64) / 4
 
     def apply(x: Tensor) -> Tensor:
         return x.flatten(1) @ matrix.to(x).T
@@ -134,7 +134,7 @@ def _mask_problem(generator: torch.Generator) -> tuple[Tensor, LinearPhysics, Ga
     physics = LinearPhysics(A=apply, A_adjoint=adjoint, img_size=(1, *shape))
     physics.noise_model = GaussianNoise(0.1)
     truth = prior.sample(2, generator).double()
-    y = apply(truth) + 0.1 * torch.randn((2, 20), generator=generator, dtype=torch.float64)
+    y = apply(truth) + 0.1 * torch.randn((2, 10), generator=generator, dtype=torch.float64)
     return y, physics, prior
 
 
@@ -153,14 +153,14 @@ def check_solver(make: Callable[[Prior], Solver]) -> None:
     :raises CheckError: lists everything that failed.
     """
     generator = torch.Generator().manual_seed(0)
-    y, physics, prior = _mask_problem(generator)
+    y, physics, prior = _mixing_problem(generator)
     solver = make(prior)
     failed: list[str] = []
     before = torch.random.get_rng_state()
     samples = solver.sample(y, physics, 4, generator=7)
     if not torch.equal(before, torch.random.get_rng_state()):
         failed.append("the global random state was changed")
-    if samples.shape != (4, 2, 1, 6, 5) or samples.dtype != y.dtype:
+    if samples.shape != (4, 2, 1, 4, 4) or samples.dtype != y.dtype:
         failed.append(f"samples: found {tuple(samples.shape)} {samples.dtype}")
     if not bool(torch.isfinite(samples).all()):
         failed.append("samples are not finite")
