@@ -34,6 +34,7 @@ SHORT = {
 # whole Krylov spaces, so that the closed-form law applies (10 measurements, 16 pixels)
 WHOLE = {
     **SHORT,
+    "DPS": lambda p: DPS(p, steps=50),
     "MMT": lambda p: MMT(p, steps=10, krylov=10, lanczos=16),
     "MomentMatching": lambda p: MomentMatching(p, krylov=10),
 }
