@@ -17,7 +17,7 @@ from sciinv.solvers.problem import Linearised, Prior
 # what is given up first comes last in each tuple; below the last nothing is given up
 _SAMPLES = (16, 12, 8, 6, 4)
 _KRYLOV_MRI = (6, 5, 4)
-_KRYLOV_CT = (10, 8, 6, 5)
+_KRYLOV_CT = (16, 12, 8, 6)
 _STEPS = (12, 10, 8, 6)
 _POINT_STEPS = (32, 24, 16)
 _ROWS_TIMED = 2
