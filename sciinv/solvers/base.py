@@ -318,12 +318,8 @@ class Solver(Reconstructor, ABC):
         sigmas = self.levels(problem)
         state = self.init(problem, noise, sigmas[0], start)
         for number, (s, s_next) in enumerate(zip(sigmas, sigmas[1:], strict=False), start=1):
-            try:
-                result = self.step(state, s, s_next, problem, noise)
-                state = result.state
-            except torch.linalg.LinAlgError:
-                # LAPACK's way of finding a NaN; reported below with the step
-                state = torch.full_like(state, float("nan"))
+            result = self.step(state, s, s_next, problem, noise)
+            state = result.state
             self._release()
             if not bool(torch.isfinite(state).all()):
                 raise NumericalError(

@@ -60,7 +60,7 @@ def sqrt_times(jacobian: Map, z: Tensor, count: int) -> tuple[Tensor, Tensor]:
             alive.unsqueeze(1), w / size_w.clamp_min(1e-300).unsqueeze(1), torch.zeros_like(w)
         )
     h = torch.bmm(v, jv.transpose(1, 2))
-    ritz, vectors = torch.linalg.eigh((h + h.transpose(1, 2)) / 2)
+    ritz, vectors = _eigh(_symmetric(h))
     root = ritz.clamp_min(0).sqrt()
     weights = (vectors * (root * vectors[:, 0]).unsqueeze(1)).sum(2) * norm.unsqueeze(1)
     result = _combine(v, weights).to(z.dtype).reshape(z.shape)
@@ -135,15 +135,27 @@ def floored_update(
         growth = gram.diagonal(dim1=1, dim2=2).amax(1).sqrt()  # |p| = 1
         jacobian_bound = 2 * growth.clamp_min(1.0)
     floor = gram / jacobian_bound.double().reshape(-1, 1, 1)
-    excess, vectors = torch.linalg.eigh(_symmetric(of_prior) - floor)
+    excess, vectors = _eigh(_symmetric(of_prior) - floor)
     of_prior = floor + (vectors * excess.clamp_min(0).unsqueeze(1)) @ vectors.transpose(1, 2)
     system = sigma**2 * of_prior + s**2 * _symmetric(of_data)
-    values, vectors = torch.linalg.eigh(system)
+    values, vectors = _eigh(system)
     cut = 1e-14 * values.amax(1, keepdim=True).clamp_min(1e-300)
-    inverse = torch.where(values > cut, 1 / values.clamp_min(1e-300), torch.zeros_like(values))
+    inverse = torch.where(values > cut, 1 / values.clamp_min(1e-300), 0 * values)
     rhs = _project(g64, b.double())
     weights = (vectors * (inverse * _project(vectors.transpose(1, 2), rhs)).unsqueeze(1)).sum(2)
     return (s**2 * _combine(g64, weights)).to(b.dtype).reshape(shape)
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and vectors of symmetric matrices; NaN values for a row that is not finite.
+
+    LAPACK fails on NaN without saying whose; so the row carries it to where the loop names it.
+    """
+    bad = ~torch.isfinite(matrix).flatten(1).all(1)
+    values, vectors = torch.linalg.eigh(
+        torch.where(bad.reshape(-1, 1, 1), torch.zeros_like(matrix), matrix)
+    )
+    return torch.where(bad.unsqueeze(1), torch.full_like(values, torch.nan), values), vectors
 
 
 def _symmetric(matrix: Tensor) -> Tensor:

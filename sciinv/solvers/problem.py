@@ -11,7 +11,7 @@ import torch
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
-from sciinv.linalg import row_dot
+from sciinv.linalg import row_dot, row_scale
 
 Prior = Callable[..., Tensor]
 
@@ -105,6 +105,23 @@ class Problem:
     def yy(self) -> Tensor:
         """``|y|^2`` of every row, float64."""
         return row_dot(self._y, self._y).index_select(0, self.scan_of_row)
+
+    @cached_property
+    def norm(self) -> float:
+        """Spectral norm of the operator over *all* scans, to about 10 %: a few power iterations.
+
+        It does not depend on which rows the block holds.
+        """
+        physics = self._scan_physics
+        x = physics.A_adjoint(self._y)
+        if not bool(row_dot(x, x).amax() > 0):
+            x = torch.ones_like(x)
+        value = torch.ones((), dtype=torch.float64)
+        for _ in range(6):
+            length = row_dot(x, x).sqrt().clamp_min(1e-300)
+            x = physics.A_adjoint_A(x / row_scale(length, x))
+            value = row_dot(x, x).amax().sqrt()
+        return float(value.sqrt().clamp_min(1e-300))
 
     def A(self, x: Tensor) -> Tensor:
         """Apply the operator to every row."""

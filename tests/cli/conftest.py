@@ -47,7 +47,7 @@ def refused(ran: Ran, *words: str, code: int = 1) -> str:
     return ran.err
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scans(tmp_path_factory) -> Path:
     """Folder with ``mri.h5`` (3 coils), ``stack.h5`` (2 slices) and ``ct.h5``, 32 x 32."""
     folder = tmp_path_factory.mktemp("scans")
@@ -61,7 +61,7 @@ def scans(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def result(scans, tmp_path_factory) -> tuple[Path, Ran]:
     """One saved reconstruction, and what the command wrote to the console."""
     folder = tmp_path_factory.mktemp("out") / "mri"
@@ -79,7 +79,7 @@ def toy_prior(channels: int) -> EDMDenoiser:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def shipped(tmp_path_factory) -> Iterator[Path]:
     """Folder of small priors in place of the shipped ones: fast, and there before any training."""
     folder = tmp_path_factory.mktemp("shipped")

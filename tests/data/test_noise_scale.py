@@ -138,7 +138,7 @@ def test_mri_scale_of_a_uniform_disc():
 
 
 def test_low_resolution_window_is_flat_then_a_cosine():
-    """A point in the image has a flat spectrum: its peak is the sum of the window over sqrt(n)^2."""
+    """The spectrum of a point is flat: its peak is the sum of the window over sqrt(n)^2."""
     n, calibration = 64, 24
     image = np.zeros((1, n, n), complex)
     image[0, n // 2, n // 2] = 1.0

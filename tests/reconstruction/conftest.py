@@ -18,7 +18,7 @@ from sciinv.priors.store import save
 FAST = {"num_samples": 3, "steps": 3, "krylov": 3}
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def shipped(tmp_path_factory) -> Iterator[Path]:
     """Folder of small priors: their output layer is zero, so they are exactly N(0, 0.35^2)."""
     folder = tmp_path_factory.mktemp("shipped")
@@ -59,11 +59,11 @@ def blob():
     return (disc(radius=12) * 0.5 + disc(centre=(-6, 4), radius=3)) * np.exp(0.4j)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mri_scan() -> Scan:
     return mri(blob())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ct_scan() -> Scan:
     return ct(0.02 * np.abs(blob()))

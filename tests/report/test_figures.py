@@ -123,7 +123,7 @@ def test_nice_lengths():
 
 def test_scale_bar_is_as_long_as_it_says():
     # 100 columns of 0.8 mm: the bar is the nice length below 24 mm, 20 mm, a quarter of the width
-    panel = Panel(np.zeros((60, 100)), "", (0, 1), spacing=(0.8, 0.8), bar_mm=True)
+    panel = Panel(np.zeros((60, 100)), "", (0, 1), spacing=(0.8, 0.8), bar_unit="mm")
     pixels = decode(draw_grid([panel], max_width=5.0, max_height=9.0))
     inside = pixels[int((MARGIN + TITLE) * DPI) + 3 : -int(MARGIN * DPI) - 3]
     width = 5.0 * DPI - 2 * MARGIN * DPI

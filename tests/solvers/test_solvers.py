@@ -130,9 +130,9 @@ def test_operators_of_deepinv(name: str, operator: str) -> None:
     assert samples.shape == (2, *truth.shape)
     assert info.chi_squared is not None
     assert bool(torch.isfinite(samples).all())
-    # every scan has its own mask: the fit is that of the right one. DPS is so biased that a fit
-    # cannot tell (docs/methods/dps.md)
-    limit = {"MMT": 3, "DPS": float("inf")}.get(name, 20)
+    # every scan has its own mask: the fit is that of the right one. Eight steps are few for the
+    # biased DPS (docs/methods/dps.md) and the point estimate
+    limit = {"MMT": 3}.get(name, 20)
     assert float(info.chi_squared.max()) < limit
 
 

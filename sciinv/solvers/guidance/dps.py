@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from sciinv.capabilities import Capability
@@ -26,9 +27,11 @@ class DPS(GuidedSolver):
     bias is measured in the documentation). Works for every differentiable operator.
 
     - ``step_rule="sigma"`` (default): :math:`D_y = D + \zeta\,\sigma^2 J^T A'^T r / c` with
-      :math:`r = y - A(D)` and :math:`c = \max(\sigma_y^2, |r|^2/m)`, the residual variance that the
-      data show, and the displacement limited to :math:`\sigma` per component (root mean square).
-      Nothing depends on the image's or the measurement's scale.
+      :math:`r = y - A(D)` and :math:`c`, the variance of the residual: what the data show,
+      :math:`\max(\sigma_y^2, |r|^2/m)`, but at most what the level can explain,
+      :math:`\sigma_y^2 + \sigma^2 |A'^T r|^2/|r|^2`. The displacement is limited to Polyak's step
+      of gradient descent and to :math:`\sigma` per component (root mean square). Nothing depends on
+      the image's or the measurement's scale.
     - ``step_rule="paper"``: the published update, a displacement
       ``step * sqrt((1+s^2)(1+s'^2)) * grad |r|`` after the ancestral step, here written as the
       equivalent conditional denoiser of :class:`~sciinv.solvers.integrators.Ancestral`; ``step`` is
@@ -87,14 +90,22 @@ class DPS(GuidedSolver):
         at = self.linearise(x, s)
         residual = problem.masked(problem.y - problem.A(at.d))
         r_sq = row_dot(residual, residual)
-        pull = at.jacobian(problem.vjp(at.d, residual))
+        back = problem.vjp(at.d, residual)
+        pull = at.jacobian(back)
         if self.step_rule == "paper":
             # grad |r| = -J^T A^T r / |r|; the ancestral step multiplies D_y - D by 1 - s'^2/s^2
             weight = self.guidance_step * math.sqrt((1 + s**2) * (1 + s_next**2))
             weight /= 1 - (s_next / s) ** 2
             return at.d + row_scale(weight * (r_sq + 1e-24).rsqrt(), x) * pull
-        variance = (r_sq / problem.count).clamp_min(problem.sigma**2)
-        move = row_scale(self.guidance_step * s**2 / variance, x) * pull
+        # the residual has variance sigma_y^2 + A V A^T, V = s^2 J and J <= 1: what the data show,
+        # but never more than the spread of x0 at this level can explain
+        gain = row_dot(back, back) / r_sq.clamp_min(1e-300)
+        noise_sq = problem.sigma**2
+        variance = torch.minimum((r_sq / problem.count).clamp_min(noise_sq), noise_sq + s**2 * gain)
+        # gradient descent on |r|^2 / 2 cannot overshoot with Polyak's step
+        polyak = r_sq / row_dot(pull, pull).clamp_min(1e-300)
+        factor = self.guidance_step * torch.minimum(s**2 / variance, polyak)
+        move = row_scale(factor, x) * pull
         rms = (row_dot(move, move) / move[0].numel()).sqrt()
         limit = (s / rms.clamp_min(1e-300)).clamp(max=1.0)
         return at.d + row_scale(limit, move) * move

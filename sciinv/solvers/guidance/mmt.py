@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from sciinv.capabilities import Capability
-from sciinv.linalg import row_dot
 from sciinv.random import RowNoise
 from sciinv.solvers.base import Solver, Step
 from sciinv.solvers.krylov import floored_update, sqrt_times
@@ -111,18 +109,4 @@ class MMT(Solver):
 
     def _default_sigma_min(self, problem: Problem) -> float:
         floor = super()._default_sigma_min(problem)
-        return max(floor, problem.sigma / _norm(problem) / 3)
-
-
-def _norm(problem: Problem) -> float:
-    """Spectral norm of the operator to about 10 %: a few power iterations from ``A^T y``."""
-    x = problem.aty[:1].expand_as(problem.aty).clone()
-    start = row_dot(x, x).amax().sqrt()
-    if not bool(start > 0):
-        x = torch.ones_like(x)
-    value = torch.ones((), dtype=torch.float64)
-    for _ in range(6):
-        x = x / row_dot(x, x).amax().sqrt().clamp_min(1e-300).to(x.dtype)
-        x = problem.normal(x)
-        value = row_dot(x, x).amax().sqrt()
-    return float(value.sqrt().clamp_min(1e-300))
+        return max(floor, problem.sigma / problem.norm / 3)
