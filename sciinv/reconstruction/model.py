@@ -207,6 +207,7 @@ def _ct(
         raise DataError(scan.source, "noise", found="no usable sample", expected="positive noise",
                         hint="give --noise")  # fmt: skip
     from sciinv.baselines import sirt
+    from sciinv.baselines.common import squared_norm
 
     first = sirt(p, whiten_valid(physics, std), iterations=_SIRT_START, nonneg=True)
     image = np.where(visible, first[0, 0].numpy(), 0.0)
@@ -222,8 +223,7 @@ def _ct(
     whitened = whiten(physics, std / scale)
     whitened.noise_model = GaussianNoise(1.0)
     y = whitened.whiten_measurement(p / scale)
-    probe = torch.ones(1, *physics.img_size)
-    norm = float(whitened.compute_sqnorm(probe, max_iter=20, tol=1e-2, verbose=False).sqrt())
+    norm = float(squared_norm(whitened, torch.ones(1, *physics.img_size)).amax().sqrt())
     return Model(
         y, whitened, scale, 1.0, float(usable.median()), CT_FLOOR * norm,
         np.asarray(visible, bool), True, None, p, whole,

@@ -47,7 +47,7 @@ def refused(ran: Ran, *words: str, code: int = 1) -> str:
     return ran.err
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def scans(tmp_path_factory) -> Path:
     """Folder with ``mri.h5`` (3 coils), ``stack.h5`` (2 slices) and ``ct.h5``, 32 x 32."""
     folder = tmp_path_factory.mktemp("scans")
@@ -61,11 +61,13 @@ def scans(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="package")
-def result(scans, tmp_path_factory) -> tuple[Path, Ran]:
+@pytest.fixture(scope="session")
+def result(scans, small_priors, tmp_path_factory) -> tuple[Path, Ran]:
     """One saved reconstruction, and what the command wrote to the console."""
     folder = tmp_path_factory.mktemp("out") / "mri"
-    return folder, run("reconstruct", scans / "mri.h5", "-o", folder, "--seed", 3, *FAST)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sciinv.priors.store.SHIPPED", small_priors)
+        return folder, run("reconstruct", scans / "mri.h5", "-o", folder, "--seed", 3, *FAST)
 
 
 def toy_prior(channels: int) -> EDMDenoiser:
@@ -79,12 +81,18 @@ def toy_prior(channels: int) -> EDMDenoiser:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="package", autouse=True)
-def shipped(tmp_path_factory) -> Iterator[Path]:
+@pytest.fixture(scope="session")
+def small_priors(tmp_path_factory) -> Path:
     """Folder of small priors in place of the shipped ones: fast, and there before any training."""
     folder = tmp_path_factory.mktemp("shipped")
     for channels in (1, 2):
         save(toy_prior(channels), folder / f"generic_{channels}ch.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shipped(small_priors) -> Iterator[Path]:
+    """The small priors in place of the shipped ones, for the tests of this folder only."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sciinv.priors.store.SHIPPED", folder)
-        yield folder
+        patch.setattr("sciinv.priors.store.SHIPPED", small_priors)
+        yield small_priors

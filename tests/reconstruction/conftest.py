@@ -18,8 +18,8 @@ from sciinv.priors.store import save
 FAST = {"num_samples": 3, "steps": 3, "krylov": 3}
 
 
-@pytest.fixture(scope="package", autouse=True)
-def shipped(tmp_path_factory) -> Iterator[Path]:
+@pytest.fixture(scope="session")
+def small_priors(tmp_path_factory) -> Path:
     """Folder of small priors: their output layer is zero, so they are exactly N(0, 0.35^2)."""
     folder = tmp_path_factory.mktemp("shipped")
     for channels in (1, 2):
@@ -31,9 +31,15 @@ def shipped(tmp_path_factory) -> Iterator[Path]:
             card={"name": "toy"},
         )  # fmt: skip
         save(denoiser, folder / f"generic_{channels}ch.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shipped(small_priors) -> Iterator[Path]:
+    """The small priors in place of the shipped ones, for the tests of this folder only."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sciinv.priors.store.SHIPPED", folder)
-        yield folder
+        patch.setattr("sciinv.priors.store.SHIPPED", small_priors)
+        yield small_priors
 
 
 def disc(n: int = 32, centre: tuple[float, float] = (0.0, 0.0), radius: float = 10.0):
@@ -59,11 +65,11 @@ def blob():
     return (disc(radius=12) * 0.5 + disc(centre=(-6, 4), radius=3)) * np.exp(0.4j)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def mri_scan() -> Scan:
     return mri(blob())
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def ct_scan() -> Scan:
     return ct(0.02 * np.abs(blob()))
