@@ -41,7 +41,7 @@ def demo(
     console.phase("simulate", str(file))
     console.phase("read", describe(scan))
     with console:
-        result = reconstruct(scan, seed=0, time_budget=90.0, progress=console)
+        result = reconstruct(scan, seed=0, time_budget=60.0, progress=console)
     result.save(folder, overwrite=overwrite)
     say(phase_line("done", verdict(result)))
     assert result.reference is not None  # noqa: S101  the simulation carries it

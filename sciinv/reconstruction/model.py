@@ -36,6 +36,7 @@ from sciinv.operators.likelihoods import BeerLambertLikelihood
 MRI_FLOOR = 0.008
 CT_FLOOR = 0.003
 _SIRT_START = 20
+_QUICK_PIXELS, _QUICK_ANGLES = 256, 64
 
 
 @dataclass(frozen=True)
@@ -206,19 +207,17 @@ def _ct(
     if usable.numel() == 0 or not bool((usable > 0).any()):
         raise DataError(scan.source, "noise", found="no usable sample", expected="positive noise",
                         hint="give --noise")  # fmt: skip
-    from sciinv.baselines import sirt
     from sciinv.baselines.common import squared_norm
 
-    first = sirt(p, whiten_valid(physics, std), iterations=_SIRT_START, nonneg=True)
-    image = np.where(visible, first[0, 0].numpy(), 0.0)
+    image, coarse = _quick_image(geometry, p, std)
     scale = scale or ct_scale(image)
     say("scale", f"{scale:.3g} {scan.units} is 1 for the prior")
-    shape = object_shape(image, scale)
-    if shape != image.shape:
+    shape = object_shape(image, scale, geometry.image_shape, coarse)
+    if shape != tuple(geometry.image_shape):
         say("object", f"within the middle {shape[0]}x{shape[1]} pixels; air around it")
         physics = _parallel(geometry, shape)
-        inside = np.zeros(image.shape, dtype=bool)
-        inside[_middle(image.shape, shape)] = True
+        inside = np.zeros(visible.shape, dtype=bool)
+        inside[_middle(visible.shape, shape)] = True
         visible = visible & inside
     whitened = whiten(physics, std / scale)
     whitened.noise_model = GaussianNoise(1.0)
@@ -230,22 +229,56 @@ def _ct(
     )  # fmt: skip
 
 
-def object_shape(image: NDArray[np.floating], scale: float) -> tuple[int, int]:
+def _quick_image(
+    geometry: ParallelGeometry, p: Tensor, std: Tensor
+) -> tuple[NDArray[np.float32], int]:
+    """Some SIRT sweeps on large pixels from some of the angles: enough for scale and extent.
+
+    :returns: image inside the scanned disc, zero outside, and the size of its pixels in those of
+        the geometry.
+    """
+    from sciinv.baselines import sirt
+
+    coarse = max(1, round(max(geometry.image_shape) / _QUICK_PIXELS))
+    step = -(-len(geometry.angles) // _QUICK_ANGLES)
+    height, width = (-(-n // coarse) for n in geometry.image_shape)
+    physics = _parallel(
+        replace(
+            geometry,
+            angles=geometry.angles[::step],
+            pixel_size=coarse * geometry.pixel_size,
+        ),
+        (height, width),
+    )
+    few = whiten_valid(physics, std[:, :, ::step])
+    image = sirt(p[:, :, ::step], few, iterations=_SIRT_START, nonneg=True)[0, 0]
+    seen = physics.field_of_view_mask().cpu()
+    return torch.where(seen, image, torch.zeros_like(image)).numpy(), coarse
+
+
+def object_shape(
+    image: NDArray[np.floating], scale: float, full: tuple[int, int], coarse: int = 1
+) -> tuple[int, int]:
     """Shape of the middle part of an image that holds the object, with a margin.
 
     Where a quick reconstruction, smoothed, stays below a tenth of the intensity scale there is
     air; the prior need not be asked about it. The part has the parity of the image, so that both
     have the same centre, and the image itself is kept unless a sixth of it is saved.
+
+    :param image: quick reconstruction with the centre of the full image.
+    :param full: shape of the full image.
+    :param coarse: size of its pixels in those of the full image.
     """
     smooth = ndimage.uniform_filter(np.asarray(image, dtype=np.float64), 5)
     shape = []
-    for axis, n in enumerate(image.shape):
+    for axis, n in enumerate(full):
         used = np.flatnonzero((smooth > 0.1 * scale).any(axis=1 - axis))
-        reach = float(np.abs(used - (n - 1) / 2).max()) + 0.04 * n + 4 if used.size else n
-        size = int(np.ceil(2 * reach))
+        centre = (image.shape[axis] - 1) / 2
+        reach = coarse * (float(np.abs(used - centre).max()) + 0.5) if used.size else n
+        size = int(np.ceil(2 * (reach + 0.04 * n + 4)))
         shape.append(min(n, size + (n - size) % 2))
-    saved = 1 - shape[0] * shape[1] / image.size
-    return (shape[0], shape[1]) if saved > 1 / 6 else (image.shape[0], image.shape[1])
+    saved = 1 - shape[0] * shape[1] / (full[0] * full[1])
+    return (shape[0], shape[1]) if saved > 1 / 6 else (full[0], full[1])
 
 
 def _middle(full: tuple[int, ...], part: tuple[int, ...]) -> tuple[slice, ...]:

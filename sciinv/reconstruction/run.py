@@ -373,9 +373,17 @@ class _Job:
                 f"{START_LEVEL} of the intensity scale); name the solver, --solver MMT, to sample "
                 "from noise."
             )
+        grid, part = scan.image_shape, parts[0].model.physics.image_shape
+        if grid != part:
+            size = "x".join(map(str, part))
+            notes.append(
+                f"Outside the middle {size} pixels a quick reconstruction shows air: nothing is "
+                "reconstructed there, it is masked."
+            )
         hidden = 1 - float(visible.mean())
         if hidden > 0:
             why = "outside the coils' view" if scan.kind == "mri" else "outside the scanned disc"
+            why += " or empty" if grid != part else ""
             notes.append(
                 f"{hidden:.0%} of the image is {why}: the data say nothing there, it is masked."
             )
