@@ -37,6 +37,7 @@ MRI_FLOOR = 0.008
 CT_FLOOR = 0.003
 _SIRT_START = 20
 _QUICK_PIXELS, _QUICK_ANGLES = 256, 64
+_ONCE = 2**28  # bytes
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,8 @@ def _ct(
     p = torch.from_numpy(np.ascontiguousarray(scan.data[index]).astype(np.float32))[None, None]
     physics = _parallel(geometry, geometry.image_shape)
     visible = physics.field_of_view_mask().cpu().numpy()
-    whole = physics
+    # used once, for the preview: a large matrix would take longer to build than to apply
+    whole = _parallel(geometry, geometry.image_shape, memory_budget=_ONCE)
     valid = None if scan.valid is None else np.asarray(scan.valid[index], bool)
     if noise_std is None and scan.noise_std is None and scan.counts is not None:
         p, std = _linearised_counts(scan, index, physics)
@@ -295,7 +297,9 @@ def _pad(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return out
 
 
-def _parallel(geometry: ParallelGeometry, image_shape: tuple[int, int]) -> ParallelBeamCT:
+def _parallel(
+    geometry: ParallelGeometry, image_shape: tuple[int, int], *, memory_budget: int = 2 * 2**30
+) -> ParallelBeamCT:
     return ParallelBeamCT(
         image_shape,
         geometry.angles,
@@ -303,6 +307,7 @@ def _parallel(geometry: ParallelGeometry, image_shape: tuple[int, int]) -> Paral
         detector_spacing=geometry.detector_spacing,
         pixel_size=geometry.pixel_size,
         axis_shift=geometry.axis_shift,
+        memory_budget=memory_budget,
     )
 
 
