@@ -17,7 +17,7 @@ from sciinv.operators.base import LinearOperator
 
 
 class CheckError(SciinvError):
-    """An operator failed :func:`check_operator`; the text lists every failed check."""
+    """An operator or a solver broke its contract; the text lists every failed check."""
 
 
 class _Report:

@@ -94,28 +94,22 @@ class Model:
 
     def misfit(self, x: Tensor) -> float:
         """Root mean square residual of an image ``(1, C, ...)`` in units of ``sigma``."""
-        residual = self.y - self.physics.A(x)
-        mask = self.physics.measurement_mask
-        if mask is not None:
-            residual = torch.where(mask != 0, residual, torch.zeros_like(residual))
+        residual = self._residual(x, 0.0)
         count = self.physics.measurement_count()
         return float((row_dot(residual, residual).mean() / count).sqrt()) / self.sigma
 
     def residual_map(self, x: Tensor) -> NDArray[np.float32]:
         """Residual over the noise level for a figure: k-space (RMS over coils) or sinogram."""
-        residual = (self.y - self.physics.A(x)) / self.sigma
+        r = self._residual(x, float("nan"))[0].detach().cpu().numpy() / self.sigma
+        # what stands before the spatial or sinogram axes: real and imaginary part, then coils
+        over = tuple(range(r.ndim - (2 if self.nonneg else len(self.physics.image_shape))))
+        return np.asarray(np.sqrt((r**2).mean(axis=over)), dtype=np.float32)
+
+    def _residual(self, x: Tensor, hidden: float) -> Tensor:
+        """``y - A x``, with ``hidden`` where nothing was measured."""
+        residual = self.y - self.physics.A(x)
         mask = self.physics.measurement_mask
-        if mask is not None:
-            residual = torch.where(mask != 0, residual, torch.full_like(residual, float("nan")))
-        r = residual[0].detach().cpu().numpy()
-        if r.shape[0] == 2:
-            # complex: two real components a sample
-            r = np.sqrt((r**2).mean(axis=0))
-            while r.ndim > 1 + (len(self.physics.image_shape) - 1):
-                r = np.sqrt((r**2).mean(axis=0))
-        else:
-            r = np.abs(r[0])
-        return np.asarray(r, dtype=np.float32)
+        return residual if mask is None else torch.where(mask != 0, residual, hidden)
 
 
 def build_model(

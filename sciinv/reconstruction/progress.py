@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -20,12 +19,6 @@ class Progress:
     def preview(self, image: NDArray[Any], name: str) -> None:
         """Receive the classical reconstruction ``(slices, *shape)`` as soon as it is known."""
 
-    def start(self, total: int) -> None:
-        """Receive the number of steps that sampling will take in all."""
-
     def step(self, done: int, total: int, info: StepInfo) -> object:
         """Receive a step; return ``sciinv.solvers.STOP`` to end with what is finished."""
         return None
-
-
-Say = Callable[[str, str], None]

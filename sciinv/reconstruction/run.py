@@ -22,13 +22,14 @@ from torch import Tensor
 from sciinv import __version__
 from sciinv.baselines import cg_sense, fbp
 from sciinv.data.load import load
-from sciinv.data.scan import ParallelGeometry, Scan
+from sciinv.data.scan import Scan
 from sciinv.errors import DataError, SciinvError
 from sciinv.priors import load as load_prior
 from sciinv.random import child_generators
-from sciinv.reconstruction.effort import Cost, Effort, fit, fit_named, measure
+from sciinv.reconstruction.effort import Effort, fit, fit_named, measure
 from sciinv.reconstruction.model import Model, build_model
 from sciinv.reconstruction.progress import Progress
+from sciinv.report.plain import plain
 from sciinv.result import Result, Status
 from sciinv.solvers import MMT, PnPHQS, Solver, StepInfo, available
 from sciinv.solvers.problem import Prior
@@ -171,7 +172,6 @@ class _Job:
         self.progress = progress
         self.timings: dict[str, float] = {}
         self.warnings: list[str] = []
-        self.notes: list[str] = []
         self.stopped = False
         self.used: list[type[Solver]] = []
         self.start: dict[str, Any] = {}
@@ -352,7 +352,7 @@ class _Job:
             # whitened SIRT: streak-free, unlike FBP of few views
             start = sirt(model.y, model.physics, iterations=20, nonneg=True)
             point.sigma_max = 0.3
-        self.start = {"start": {"name": "PnPHQS", **_plain(point.settings())}}
+        self.start = {"start": {"name": "PnPHQS", **plain(point.settings())}}
         return point.sample(relaxed.y, relaxed.physics, 1, generator=0, init=start)[0]
 
     def result(self, parts: list[_Slice], plan: Plan, seed: int, seconds: float) -> Result:
@@ -366,7 +366,7 @@ class _Job:
         status = Status.STOPPED if self.stopped else Status.of_fit(chi_squared, tolerance)
         samples = np.stack([part.samples for part in parts], axis=1)
         visible = np.stack([part.visible for part in parts])
-        notes = [*scan.notes, *self.notes]
+        notes = [*scan.notes]
         if self.local:
             notes.append(
                 "The samples explore the posterior near one point estimate (start level "
@@ -417,7 +417,7 @@ class _Job:
             },
             provenance={
                 "seed": seed,
-                "solver": {"name": self.solver_name, **_plain(self.settings)},
+                "solver": {"name": self.solver_name, **plain(self.settings)},
                 **self.start,
                 "prior": _describe_prior(self.prior_name, self.prior),
                 "operator": model.physics.summary(),
@@ -481,19 +481,13 @@ def _describe_prior(name: str, prior: Prior) -> dict[str, Any]:
     card = getattr(prior, "card", None)
     described: dict[str, Any] = {"name": name, "class": type(prior).__name__}
     if isinstance(card, dict):
-        described["card"] = _plain(card)
+        described["card"] = plain(card)
     return described
 
 
 def _bibtex(solver: type[Solver]) -> str:
     note = solver.reference or "no publication"
     return f"@misc{{{solver.__name__},\n  note = {{{note}}}\n}}"
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Keep what JSON can hold; show the rest by its representation."""
-    simple = (str, int, float, bool, type(None), list, dict)
-    return {k: v if isinstance(v, simple) else repr(v) for k, v in values.items()}
 
 
 def _versions() -> dict[str, str]:
@@ -508,6 +502,3 @@ def _versions() -> dict[str, str]:
 def _peak_memory() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
-
-
-__all__ = ["Cost", "Effort", "ParallelGeometry", "Plan", "plan_run", "reconstruct"]

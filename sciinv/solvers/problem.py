@@ -148,10 +148,9 @@ class Problem:
             mask = mask.index_select(0, self.scan_of_row)
         return torch.where(mask, v, torch.zeros_like(v))
 
-    def residual_sq(self, x: Tensor, normal_x: Tensor | None = None) -> Tensor:
+    def residual_sq(self, x: Tensor) -> Tensor:
         """``|y - A x|^2`` per row for a linear operator, from image-sized vectors only."""
-        nx = self.normal(x) if normal_x is None else normal_x
-        value = self.yy - 2 * row_dot(x, self.aty) + row_dot(x, nx)
+        value = self.yy - 2 * row_dot(x, self.aty) + row_dot(x, self.normal(x))
         return value.clamp_min(0)
 
     def misfit(self, x: Tensor) -> Tensor:

@@ -10,15 +10,12 @@ from deepinv.physics import GaussianNoise, LinearPhysics, Physics
 from torch import Tensor
 
 from sciinv.capabilities import Capability
-from sciinv.errors import IncompatibleError, NumericalError, SciinvError
+from sciinv.errors import IncompatibleError, NumericalError
+from sciinv.operators.testing import CheckError
 from sciinv.priors.gaussian import GaussianField
 from sciinv.random import RowNoise
 from sciinv.solvers.base import Solver
 from sciinv.solvers.problem import Prior, Problem
-
-
-class CheckError(SciinvError, AssertionError):
-    """A solver broke its contract; the text lists everything that failed."""
 
 
 class _RecordingNoise(RowNoise):
