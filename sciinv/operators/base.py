@@ -1,4 +1,4 @@
-"""Base of sciinv's linear operators: a deepinv ``LinearPhysics`` with shapes and declarations."""
+"""Bases of sciinv's operators: a deepinv ``Physics`` with shapes, batches and declarations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import torch
-from deepinv.physics import LinearPhysics
+from deepinv.physics import LinearPhysics, Physics
 from deepinv.physics.noise import NoiseModel
 from torch import Tensor
 
@@ -16,37 +16,23 @@ from sciinv.capabilities import Capability
 from sciinv.errors import GeometryError
 
 
-class LinearOperator(LinearPhysics):
-    """A linear measurement operator ``A`` with its exact adjoint.
+class Operator(Physics):
+    """What linear and non-linear operators share: shapes, their checks, rows of a batch, words.
 
-    Subclasses implement :meth:`A` and :meth:`A_adjoint` (and :meth:`A_adjoint_A` where it is
-    cheaper than the two in sequence) on real tensors with the batch first, and call
-    :meth:`check_image` / :meth:`check_measurement` on what they are given.
-
-    :param image_shape: spatial shape of the image, ``(H, W)`` or ``(D, H, W)``.
-    :param channels: 1 (real images) or 2 (real and imaginary part).
-    :param measurement_shape: shape of the measurement without the batch axis.
-    :param noise_model: deepinv noise model; ``None`` means *unknown* and solvers refuse it.
-    :param device: device of the buffers.
-    :param dtype: real dtype of the buffers.
+    Subclass :class:`LinearOperator` or :class:`NonlinearOperator`, not this.
     """
 
-    capabilities: frozenset[Capability] = frozenset(
-        {Capability.LINEAR, Capability.DIFFERENTIABLE, Capability.ADJOINT}
-    )
+    capabilities: frozenset[Capability] = frozenset()
     # buffers whose first axis is the batch of scans when it is longer than one
     batch_buffers: ClassVar[tuple[str, ...]] = ()
+    image_shape: tuple[int, ...]
+    channels: int
+    measurement_shape: tuple[int, ...]
 
-    def __init__(
-        self,
-        image_shape: Sequence[int],
-        *,
-        channels: int,
-        measurement_shape: Sequence[int],
-        noise_model: NoiseModel | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+    def _set_shapes(
+        self, image_shape: Sequence[int], channels: int, measurement_shape: Sequence[int]
     ) -> None:
+        """Check and store the shapes (before ``Module.__init__``: plain attributes only)."""
         self.image_shape = tuple(int(n) for n in image_shape)
         if len(self.image_shape) not in (2, 3) or min(self.image_shape) < 1:
             raise GeometryError(
@@ -54,14 +40,6 @@ class LinearOperator(LinearPhysics):
             )
         self.channels = channels
         self.measurement_shape = tuple(int(n) for n in measurement_shape)
-        # deepinv's solver defaults of 50 iterations at 1e-4 stay; users pass their own per call
-        super().__init__(
-            img_size=(channels, *self.image_shape),
-            noise_model=noise_model,
-            device="cpu" if device is None else device,
-        )
-        if dtype is not None:
-            self.to(dtype)
 
     # -- shapes --------------------------------------------------------------------------------
     @property
@@ -113,19 +91,6 @@ class LinearOperator(LinearPhysics):
                 "because the operator's own parameters differ over the batch"
             )
 
-    # -- maps ----------------------------------------------------------------------------------
-    def A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
-        """Measure: ``(B, C, *image_shape) -> (B, *measurement_shape)``, without noise."""
-        raise NotImplementedError
-
-    def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
-        """Apply the exact transpose: ``(B, *measurement_shape) -> (B, C, *image_shape)``."""
-        raise NotImplementedError
-
-    def normal(self, x: Tensor) -> Tensor:
-        """``A^T A x``, the primitive that solvers use; an alias of ``A_adjoint_A``."""
-        return self.A_adjoint_A(x)
-
     # -- batches -------------------------------------------------------------------------------
     def rows(self, index: Tensor) -> Self:
         """Return the operator for the scans ``index`` (a LongTensor, repetitions allowed).
@@ -160,3 +125,99 @@ class LinearOperator(LinearPhysics):
     def extra_repr(self) -> str:
         """Show the shapes in ``repr``."""
         return f"image_shape={self.image_shape}, measurement_shape={self.measurement_shape}"
+
+
+class LinearOperator(Operator, LinearPhysics):
+    """A linear measurement operator ``A`` with its exact adjoint.
+
+    Subclasses implement :meth:`A` and :meth:`A_adjoint` (and :meth:`A_adjoint_A` where it is
+    cheaper than the two in sequence) on real tensors with the batch first, and call
+    :meth:`check_image` / :meth:`check_measurement` on what they are given.
+
+    :param image_shape: spatial shape of the image, ``(H, W)`` or ``(D, H, W)``.
+    :param channels: 1 (real images) or 2 (real and imaginary part).
+    :param measurement_shape: shape of the measurement without the batch axis.
+    :param noise_model: deepinv noise model; ``None`` means *unknown* and solvers refuse it.
+    :param device: device of the buffers.
+    :param dtype: real dtype of the buffers.
+    """
+
+    capabilities: frozenset[Capability] = frozenset(
+        {Capability.LINEAR, Capability.DIFFERENTIABLE, Capability.ADJOINT}
+    )
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        *,
+        channels: int,
+        measurement_shape: Sequence[int],
+        noise_model: NoiseModel | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._set_shapes(image_shape, channels, measurement_shape)
+        # deepinv's solver defaults of 50 iterations at 1e-4 stay; users pass their own per call
+        super().__init__(
+            img_size=(channels, *self.image_shape),
+            noise_model=noise_model,
+            device="cpu" if device is None else device,
+        )
+        if dtype is not None:
+            self.to(dtype)
+
+    # -- maps ----------------------------------------------------------------------------------
+    def A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Measure: ``(B, C, *image_shape) -> (B, *measurement_shape)``, without noise."""
+        raise NotImplementedError
+
+    def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Apply the exact transpose: ``(B, *measurement_shape) -> (B, C, *image_shape)``."""
+        raise NotImplementedError
+
+    def normal(self, x: Tensor) -> Tensor:
+        """``A^T A x``, the primitive that solvers use; an alias of ``A_adjoint_A``."""
+        return self.A_adjoint_A(x)
+
+
+class NonlinearOperator(Operator):
+    """A differentiable measurement operator ``A`` that is not linear.
+
+    Subclasses implement :meth:`A` and :meth:`A_vjp` (the product of a measurement-sized vector with
+    the transposed Jacobian, finite everywhere) on real tensors with the batch first.
+
+    :param image_shape: spatial shape of the image, ``(H, W)`` or ``(D, H, W)``.
+    :param channels: 1 (real images) or 2 (real and imaginary part).
+    :param measurement_shape: shape of the measurement without the batch axis.
+    :param noise_model: deepinv noise model; ``None`` means *unknown* and solvers refuse it.
+    :param device: device of the buffers.
+    :param dtype: real dtype of the buffers.
+    """
+
+    capabilities: frozenset[Capability] = frozenset({Capability.DIFFERENTIABLE})
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        *,
+        channels: int,
+        measurement_shape: Sequence[int],
+        noise_model: NoiseModel | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._set_shapes(image_shape, channels, measurement_shape)
+        super().__init__(noise_model=noise_model)
+        self.img_size = (channels, *self.image_shape)
+        self.register_buffer("_device_holder", torch.tensor(0.0), persistent=False)
+        self.to("cpu" if device is None else device)
+        if dtype is not None:
+            self.to(dtype)
+
+    def A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Measure: ``(B, C, *image_shape) -> (B, *measurement_shape)``, without noise."""
+        raise NotImplementedError
+
+    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return ``A'(x)^T v``, ``(B, C, *image_shape)``."""
+        raise NotImplementedError

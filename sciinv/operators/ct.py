@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -14,13 +14,13 @@ from torch import Tensor
 from sciinv.capabilities import Capability
 from sciinv.errors import GeometryError
 from sciinv.operators import astra_backend, ct_matrix, joseph
+from sciinv.operators.autograd import linear_map
 from sciinv.operators.base import LinearOperator
 from sciinv.operators.ct_geometry import ParallelGeometry
 from sciinv.operators.filters import FILTERS, Filter, filtered_backprojection
 
 Backend = Literal["auto", "csr", "astra", "astra_cuda", "torch"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
-_Map = Callable[[Tensor], Tensor]
 
 
 class _TorchEngine:
@@ -48,43 +48,6 @@ class _Engines:
         new = _Engines()
         new.store = copy.deepcopy(self.store, memo)
         return new
-
-
-class _LinearMap(torch.autograd.Function):
-    """A linear map known by its forward and adjoint; either is the other's derivative rule."""
-
-    @staticmethod
-    def forward(x: Tensor, forward: _Map, adjoint: _Map) -> Tensor:
-        return forward(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ANN401
-        _, ctx.forward_map, ctx.adjoint_map = inputs
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        return _apply(grads[0], ctx.adjoint_map, ctx.forward_map), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:  # noqa: ANN401
-        return _apply(tangents[0], ctx.forward_map, ctx.adjoint_map)
-
-    @staticmethod
-    def vmap(
-        info: Any,  # noqa: ANN401
-        in_dims: tuple[int | None, ...],
-        x: Tensor,
-        forward: _Map,
-        adjoint: _Map,
-    ) -> tuple[Tensor, int]:
-        # every engine takes a batch: the mapped axis becomes part of it
-        moved = x.movedim(in_dims[0] or 0, 0)
-        flat = _apply(moved.flatten(0, 1), forward, adjoint)
-        return flat.reshape(*moved.shape[:2], *flat.shape[1:]), 0
-
-
-def _apply(x: Tensor, forward: _Map, adjoint: _Map) -> Tensor:
-    return _LinearMap.apply(x, forward, adjoint)
 
 
 class ParallelBeamCT(LinearOperator):
@@ -237,13 +200,13 @@ class ParallelBeamCT(LinearOperator):
         """Line integrals of ``(B, 1, *image_shape)``, without noise."""
         _refuse("A", kwargs)
         self.check_image(x)
-        return _apply(x, self._project, self._backproject)
+        return linear_map(x, self._project, self._backproject)
 
     def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """Unfiltered back-projection of ``(B, *measurement_shape)``, the transpose of ``A``."""
         _refuse("A_adjoint", kwargs)
         self.check_measurement(y)
-        return _apply(y, self._backproject, self._project)
+        return linear_map(y, self._backproject, self._project)
 
     def A_dagger(self, y: Tensor, filter: Filter = "ramp", **kwargs: Any) -> Tensor:  # noqa: A002, ANN401
         """Filtered back-projection, quantitative in 1/mm; differentiable.
