@@ -10,6 +10,26 @@ from __future__ import annotations
 # sciinv.data.load(path) the call, while ``from sciinv.data.load import ...`` still works
 from sciinv.data.load import load
 from sciinv.data.native import write_scan
-from sciinv.data.scan import MRIGeometry, ParallelGeometry, Scan
+from sciinv.data.scan import (
+    CTGeometry,
+    DiffractionGeometry,
+    FanGeometry,
+    Geometry,
+    MRIGeometry,
+    NonCartesianGeometry,
+    ParallelGeometry,
+    Scan,
+)
 
-__all__ = ["MRIGeometry", "ParallelGeometry", "Scan", "load", "write_scan"]
+__all__ = [
+    "CTGeometry",
+    "DiffractionGeometry",
+    "FanGeometry",
+    "Geometry",
+    "MRIGeometry",
+    "NonCartesianGeometry",
+    "ParallelGeometry",
+    "Scan",
+    "load",
+    "write_scan",
+]
