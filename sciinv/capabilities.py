@@ -22,6 +22,7 @@ class Capability(StrEnum):
     SVD = "svd"  # operator: U, V and the singular values (mask) are at hand
     PROX = "prox"  # operator: the data prox has a closed form
     GAUSSIAN = "gaussian"  # noise: additive, Gaussian, of known level
+    LIKELIHOOD = "likelihood"  # noise: log p(y | Ax) and its gradient are known
     WHITE = "white"  # noise: the same standard deviation for every real component
     VJP = "vjp"  # prior: D(x, sigma) can be differentiated with respect to x
     DECODER = "decoder"  # prior: works in a latent space with a decoder
@@ -35,6 +36,7 @@ DESCRIPTION: dict[Capability, str] = {
     Capability.SVD: "an operator with a singular value decomposition",
     Capability.PROX: "an operator with a closed-form data prox",
     Capability.GAUSSIAN: "Gaussian noise of known level (set physics.noise_model)",
+    Capability.LIKELIHOOD: "a noise model with a known likelihood (set physics.noise_model)",
     Capability.WHITE: "the same noise level everywhere (see sciinv.operators.whiten)",
     Capability.VJP: "a prior that can be differentiated",
     Capability.DECODER: "a latent prior with a decoder",
@@ -63,15 +65,15 @@ def noise_capabilities(physics: Physics) -> frozenset[Capability]:
     declared = getattr(noise, "capabilities", None)
     if declared is not None:
         return frozenset(declared)
-    from deepinv.physics import GaussianNoise
+    from deepinv.physics import GaussianNoise, PoissonNoise
 
     if isinstance(noise, GaussianNoise):
+        found = {Capability.GAUSSIAN, Capability.LIKELIHOOD}
         sigma = noise.sigma
-        scalar = not hasattr(sigma, "numel") or sigma.numel() == 1
-        return frozenset(
-            {Capability.GAUSSIAN, Capability.WHITE} if scalar else {Capability.GAUSSIAN}
-        )
-    return frozenset()
+        if not hasattr(sigma, "numel") or sigma.numel() == 1:
+            found.add(Capability.WHITE)
+        return frozenset(found)
+    return frozenset({Capability.LIKELIHOOD} if isinstance(noise, PoissonNoise) else ())
 
 
 def prior_capabilities(prior: object) -> frozenset[Capability]:

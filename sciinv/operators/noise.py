@@ -8,6 +8,7 @@ import torch
 from deepinv.physics import GaussianNoise, Physics, ZeroNoise
 
 from sciinv.errors import IncompatibleError
+from sciinv.operators.likelihoods import GaussianLikelihood
 
 
 def noise_sigma(physics: Physics, *, noiseless: bool = False) -> float:
@@ -29,10 +30,10 @@ def noise_sigma(physics: Physics, *, noiseless: bool = False) -> float:
             f"{name}: unknown noise: set physics.noise_model = GaussianNoise(sigma) with the "
             "standard deviation per real component, or pass noiseless=True"
         )
-    if not isinstance(noise, GaussianNoise):
+    if not isinstance(noise, GaussianNoise | GaussianLikelihood):
         raise IncompatibleError(
             f"{name}: noise_model: found {type(noise).__name__}, expected GaussianNoise; for other "
-            "noise use a likelihood of sciinv.operators.likelihoods and whiten its linearisation"
+            "noise use a solver that takes every likelihood, or whiten its linearisation"
         )
     sigma = torch.as_tensor(noise.sigma)
     if sigma.numel() != 1:

@@ -13,8 +13,9 @@ from deepinv.models.base import Reconstructor
 from deepinv.physics import Physics
 from torch import Tensor
 
-from sciinv.capabilities import Capability
+from sciinv.capabilities import Capability, noise_capabilities
 from sciinv.errors import IncompatibleError, NumericalError
+from sciinv.operators.likelihoods import Likelihood, likelihood_of
 from sciinv.operators.noise import noise_sigma
 from sciinv.random import RowNoise, as_generator, child_generators
 from sciinv.solvers.compatibility import check_compatible
@@ -252,7 +253,7 @@ class Solver(Reconstructor, ABC):
             )
         check_compatible(self, physics, ALL_SOLVERS)
         y = y if y.dtype in (torch.float32, torch.float64) else y.float()
-        sigma = self._noise_level(y, physics)
+        sigma, likelihood = self._noise(y, physics)
         batch = y.shape[0]
         children = child_generators(as_generator(generator), num_samples * batch)
         scan_of_row = torch.arange(batch).repeat(num_samples)
@@ -264,7 +265,7 @@ class Solver(Reconstructor, ABC):
         done = torch.zeros(start.shape[0], dtype=torch.bool)
         info = SampleInfo()
         for number, rows in enumerate(blocks):
-            problem = Problem(y, physics, scan_of_row[rows], sigma)
+            problem = Problem(y, physics, scan_of_row[rows], sigma, likelihood)
             noise = RowNoise([children[i] for i in rows.tolist()])
             x, stopped = self._run(problem, noise, start[rows], callback, number, len(blocks))
             info.nfe = max(info.nfe, self.nfe)
@@ -340,14 +341,20 @@ class Solver(Reconstructor, ABC):
         self._nfe += 2 * sum(item.vjps for item in self._linearised)
         self._linearised = []
 
-    def _noise_level(self, y: Tensor, physics: Physics) -> float:
-        if Capability.GAUSSIAN not in self.needs:
-            return noise_sigma(physics, noiseless=True) or 1.0
+    def _noise(self, y: Tensor, physics: Physics) -> tuple[float, Likelihood | None]:
+        """Return the level of white Gaussian noise, or 1 and the likelihood of any other."""
+        capabilities = noise_capabilities(physics)
+        white = {Capability.GAUSSIAN, Capability.WHITE} <= capabilities
+        if not white and not self.noiseless:
+            if Capability.LIKELIHOOD in self.needs:
+                return 1.0, likelihood_of(physics)
+            if Capability.GAUSSIAN not in self.needs:
+                return noise_sigma(physics, noiseless=True) or 1.0, None
         sigma = noise_sigma(physics, noiseless=self.noiseless)
         if sigma > 0:
-            return sigma
+            return sigma, None
         # exact data: a floor keeps 1 / sigma^2 finite and lies far below any real noise
-        return max(1e-4 * float(y.double().square().mean().sqrt()), 1e-12)
+        return max(1e-4 * float(y.double().square().mean().sqrt()), 1e-12), None
 
     def _start(self, y: Tensor, physics: Physics, init: Tensor | None, num_samples: int) -> Tensor:
         """Return ``(S B, C, *spatial)`` to start from, in y's dtype."""

@@ -33,7 +33,7 @@ def missing(
     """
     have = operator_capabilities(physics) | noise_capabilities(physics)
     if noiseless:
-        have |= {Capability.GAUSSIAN, Capability.WHITE}
+        have |= {Capability.GAUSSIAN, Capability.WHITE, Capability.LIKELIHOOD}
     of_prior = {Capability.VJP, Capability.DECODER, Capability.TRAINABLE}
     have |= of_prior if prior is None else prior_capabilities(prior)
     return [

@@ -12,6 +12,7 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from sciinv.linalg import row_dot, row_scale
+from sciinv.operators.likelihoods import GaussianLikelihood, Likelihood
 
 Prior = Callable[..., Tensor]
 
@@ -57,7 +58,7 @@ def select_scans(physics: Physics, index: Tensor, batch: int) -> Physics:
 
 
 class Problem:
-    """Measurement, operator and noise level of a block of rows.
+    """Measurement, operator and noise of a block of rows.
 
     Everything that a solver asks for repeatedly lives in image space: ``A^T y`` is computed once,
     ``normal`` is ``A^T A``. All norms are per row and accumulated in float64.
@@ -65,12 +66,27 @@ class Problem:
     :param y: measurements of the scans, ``(B, ...)``.
     :param physics: operator on the batch of scans.
     :param scan_of_row: ``(R,)`` LongTensor, the scan of each row.
-    :param sigma: noise standard deviation per real component (positive).
+    :param sigma: noise standard deviation per real component (positive) of white Gaussian noise.
+    :param likelihood: of noise that is not; ``sigma`` is then in its units and 1.
     """
 
-    def __init__(self, y: Tensor, physics: Physics, scan_of_row: Tensor, sigma: float) -> None:
+    def __init__(
+        self,
+        y: Tensor,
+        physics: Physics,
+        scan_of_row: Tensor,
+        sigma: float,
+        likelihood: Likelihood | None = None,
+    ) -> None:
         self.scan_of_row = scan_of_row.to(y.device)
         self.sigma = sigma
+        self.white = likelihood is None
+        batch = y.shape[0]
+        self.likelihood = (
+            GaussianLikelihood(sigma)
+            if likelihood is None
+            else likelihood.rows(self.scan_of_row, batch, y.ndim)
+        )
         self.physics = select_scans(physics, scan_of_row, y.shape[0])
         mask = _measurement_mask(physics, y)
         self._y = y if mask is None else torch.where(mask, y, torch.zeros_like(y))
@@ -153,14 +169,27 @@ class Problem:
         value = self.yy - 2 * row_dot(x, self.aty) + row_dot(x, self.normal(x))
         return value.clamp_min(0)
 
+    def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradient of ``log p(y | A x)`` and the squared residual of every row.
+
+        The residual is in units of the noise: about :attr:`count` where ``x`` is the truth and its
+        noise is Gaussian.
+
+        :returns: ``(R, C, ...)`` and ``(R,)`` float64.
+        """
+        ax = self.A(x)
+        residual = self.masked(self.likelihood.residual(self.y, ax))
+        gradient = self.vjp(x, self.masked(self.likelihood.gradient(self.y, ax)))
+        return gradient, row_dot(residual, residual)
+
     def misfit(self, x: Tensor) -> Tensor:
-        """Chi-squared per measured component of every row; 1 fits to the noise."""
-        if isinstance(self.physics, LinearPhysics):
-            residual = self.residual_sq(x)
-        else:
-            r = self.masked(self.y - self.A(x))
-            residual = row_dot(r, r)
-        return residual / (self.count * self.sigma**2)
+        """Chi-squared of every row over its expectation; 1 fits to the noise."""
+        if self.white and isinstance(self.physics, LinearPhysics):
+            return self.residual_sq(x) / (self.count * self.sigma**2)
+        ax = self.A(x)
+        residual = self.masked(self.likelihood.residual(self.y, ax)).double().square()
+        expected = self.masked(self.likelihood.expected_square(ax)).double()
+        return residual.flatten(1).sum(1) / expected.flatten(1).sum(1).clamp_min(1e-300)
 
 
 class Linearised:

@@ -74,7 +74,7 @@ def affine_law(solver: Solver, y: Tensor, physics: Physics, *, chunk: int = 4096
     """
     recorder = _RecordingNoise()
     one = torch.zeros(1, dtype=torch.long)
-    sigma = solver._noise_level(y, physics)
+    sigma, _ = solver._noise(y, physics)
     start = solver._start(y, physics, None, 1)
     base, _ = solver._run(Problem(y, physics, one, sigma), recorder, start, None)
     total = sum(int(torch.Size(shape).numel()) for shape in recorder.shapes)

@@ -24,12 +24,14 @@ class DPS(GuidedSolver):
 
     Replaces :math:`p(y\mid x_\sigma)` by :math:`p(y\mid D(x_\sigma))`, so the spread of
     :math:`x_0` around :math:`D` is ignored: the samples are biased, also for a Gaussian prior (the
-    bias is measured in the documentation). Works for every differentiable operator.
+    bias is measured in the documentation). Works for every differentiable operator and every
+    likelihood of :mod:`sciinv.operators.likelihoods`.
 
-    - ``step_rule="sigma"`` (default): :math:`D_y = D + \zeta\,\sigma^2 J^T A'^T r / c` with
-      :math:`r = y - A(D)` and :math:`c`, the variance of the residual: what the data show,
-      :math:`\max(\sigma_y^2, |r|^2/m)`, but at most what the level can explain,
-      :math:`\sigma_y^2 + \sigma^2 |A'^T r|^2/|r|^2`. The displacement is limited to Polyak's step
+    - ``step_rule="sigma"`` (default): :math:`D_y = D + \zeta\,\sigma^2 J^T g / c` with
+      :math:`g = \nabla_D \log p(y\mid A(D))` (:math:`A'^T r/\sigma_y^2` for white noise) and
+      :math:`c`, the variance of the residual :math:`r` in units of the noise: what the data show,
+      :math:`\max(1, |r|^2/m)`, but at most what the level can explain,
+      :math:`1 + \sigma^2 |g|^2/|r|^2`. The displacement is limited to Polyak's step
       of gradient descent and to :math:`\sigma` per component (root mean square). Nothing depends on
       the image's or the measurement's scale.
     - ``step_rule="paper"``: the published update, a displacement
@@ -46,7 +48,7 @@ class DPS(GuidedSolver):
     """
 
     needs: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.DIFFERENTIABLE, Capability.GAUSSIAN, Capability.WHITE, Capability.VJP}
+        {Capability.DIFFERENTIABLE, Capability.LIKELIHOOD, Capability.VJP}
     )
     exact_for: ClassVar[str] = "nothing (it ignores the posterior covariance of the denoiser)"
     reference: ClassVar[str] = (
@@ -88,20 +90,17 @@ class DPS(GuidedSolver):
     ) -> Tensor:
         """Return ``D`` moved along the gradient of the likelihood at ``D``."""
         at = self.linearise(x, s)
-        residual = problem.masked(problem.y - problem.A(at.d))
-        r_sq = row_dot(residual, residual)
-        back = problem.vjp(at.d, residual)
-        pull = at.jacobian(back)
+        gradient, r_sq = problem.score(at.d)
+        pull = at.jacobian(gradient)
         if self.step_rule == "paper":
             # grad |r| = -J^T A^T r / |r|; the ancestral step multiplies D_y - D by 1 - s'^2/s^2
-            weight = self.guidance_step * math.sqrt((1 + s**2) * (1 + s_next**2))
+            weight = self.guidance_step * math.sqrt((1 + s**2) * (1 + s_next**2)) * problem.sigma
             weight /= 1 - (s_next / s) ** 2
             return at.d + row_scale(weight * (r_sq + 1e-24).rsqrt(), x) * pull
-        # the residual has variance sigma_y^2 + A V A^T, V = s^2 J and J <= 1: what the data show,
-        # but never more than the spread of x0 at this level can explain
-        gain = row_dot(back, back) / r_sq.clamp_min(1e-300)
-        noise_sq = problem.sigma**2
-        variance = torch.minimum((r_sq / problem.count).clamp_min(noise_sq), noise_sq + s**2 * gain)
+        # in units of the noise the residual has covariance 1 + A V A^T, V = s^2 J and J <= 1: what
+        # the data show, but never more than the spread of x0 at this level can explain
+        gain = row_dot(gradient, gradient) / r_sq.clamp_min(1e-300)
+        variance = torch.minimum((r_sq / problem.count).clamp_min(1.0), 1 + s**2 * gain)
         # gradient descent on |r|^2 / 2 cannot overshoot with Polyak's step
         polyak = r_sq / row_dot(pull, pull).clamp_min(1e-300)
         factor = self.guidance_step * torch.minimum(s**2 / variance, polyak)
