@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciinv.data.scan import MRIGeometry, ParallelGeometry, Scan
+from sciinv.data.finite import check_finite
+from sciinv.data.scan import (
+    CTGeometry,
+    DiffractionGeometry,
+    FanGeometry,
+    MRIGeometry,
+    NonCartesianGeometry,
+    Scan,
+)
+from sciinv.data.trajectory import check_extent
 from sciinv.errors import DataError
 
 __all__ = ["assumed_affine", "check_finite", "check_scan", "to_radians"]
@@ -20,24 +29,6 @@ ASSUMED_ORIENTATION = (
 )
 _DEGREES = frozenset({"deg", "degree", "degrees", "°"})
 _RADIANS = frozenset({"rad", "radian", "radians"})
-
-
-def check_finite(array: NDArray[Any], where: Path, name: str) -> None:
-    """Refuse NaN and Inf.
-
-    :raises DataError: with how many there are and the index of the first.
-    """
-    if array.dtype.kind not in "fc":
-        return
-    bad = ~np.isfinite(array)
-    if bad.any():
-        first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise DataError(
-            where,
-            name,
-            found=f"{int(bad.sum())} values NaN or Inf, the first at {first}",
-            expected="finite numbers",
-        )
 
 
 def to_radians(
@@ -102,15 +93,21 @@ def assumed_affine(
 def check_scan(scan: Scan) -> Scan:
     """Check what every scan must satisfy, and return it.
 
-    :raises DataError: NaN or Inf, all-zero k-space, constant sinogram, arrays that do not fit
-        each other.
+    :raises DataError: NaN or Inf, all-zero k-space or pattern, constant sinogram, negative counts,
+        a trajectory outside the grid, a source inside the object, arrays that do not fit each
+        other.
     """
     where = scan.source
     check_finite(scan.data, where, "data")
-    if isinstance(scan.geometry, MRIGeometry):
-        _check_mri(scan, scan.geometry)
+    geometry = scan.geometry
+    if isinstance(geometry, MRIGeometry):
+        _check_mri(scan, geometry)
+    elif isinstance(geometry, NonCartesianGeometry):
+        _check_noncartesian(scan, geometry)
+    elif isinstance(geometry, DiffractionGeometry):
+        _check_diffraction(scan, geometry)
     else:
-        _check_ct(scan, scan.geometry)
+        _check_ct(scan, geometry)
     return scan
 
 
@@ -129,22 +126,135 @@ def _check_mri(scan: Scan, geometry: MRIGeometry) -> None:
     full = (*scan.data.shape[:2], *shape)
     _expect_shape(where, "kspace", scan.data, full)
     _expect_shape(where, "mask", geometry.mask, shape, (scan.num_slices, *shape))
-    if min(shape) < 2:
-        raise DataError(where, "kspace", found=f"an image of shape {shape}", expected="2 or more")
+    _check_kspace(scan, shape)
+    if not geometry.mask.any():
+        raise DataError(where, "mask", found="no sampled position", expected="one or more")
+
+
+def _check_kspace(scan: Scan, shape: tuple[int, ...]) -> None:
+    """What Cartesian and other trajectories have in common."""
+    where = scan.source
+    if len(shape) not in (2, 3) or min(shape) < 2:
+        raise DataError(
+            where, "image_shape", found=f"an image of shape {shape}", expected="2 or more each"
+        )
     for index, volume in enumerate(scan.data):
         if not np.any(volume):
             raise DataError(
                 where, "kspace", found=f"only zeros in slice {index}", expected="measured samples"
             )
-    if not geometry.mask.any():
-        raise DataError(where, "mask", found="no sampled position", expected="one or more")
     if scan.coil_maps is not None:
-        _expect_shape(where, "coil_maps", scan.coil_maps, full)
+        _expect_shape(where, "coil_maps", scan.coil_maps, (*scan.data.shape[:2], *shape))
         check_finite(scan.coil_maps, where, "coil_maps")
 
 
-def _check_ct(scan: Scan, geometry: ParallelGeometry) -> None:
+def _check_noncartesian(scan: Scan, geometry: NonCartesianGeometry) -> None:
+    where, shape = scan.source, tuple(geometry.image_shape)
+    k = geometry.trajectory
+    if scan.data.ndim != 4:
+        raise DataError(
+            where,
+            "kspace",
+            found=f"shape {scan.data.shape}",
+            expected="(slices, coils, shots, samples)",
+        )
+    samples = scan.data.shape[2:]
+    if k.ndim != 3 or k.shape[:2] != samples or k.shape[2] != len(shape):
+        raise DataError(
+            where,
+            "trajectory",
+            found=f"shape {k.shape}",
+            expected=f"shape {(*samples, len(shape))}: shots, samples, image axes",
+        )
+    check_finite(k, where, "trajectory")
+    _check_kspace(scan, shape)
+    check_extent(k, shape, where)
+    for name, allowed in (
+        ("density", [samples]),
+        ("readout_times", [samples]),
+        ("field_map", [shape, (scan.num_slices, *shape)]),
+    ):
+        array = getattr(geometry, name)
+        if array is not None:
+            _expect_shape(where, name, array, *allowed)
+            check_finite(array, where, name)
+    if geometry.density is not None and not (geometry.density >= 0).all():
+        raise DataError(
+            where,
+            "density",
+            found=f"{int((geometry.density < 0).sum())} negative weights",
+            expected="weights of 0 or more",
+        )
+    if geometry.density is not None and not geometry.density.any():
+        raise DataError(where, "density", found="only zeros", expected="positive weights")
+    if geometry.field_map is not None and geometry.readout_times is None:
+        raise DataError(
+            where, "readout_times", found="a field map without them", expected="seconds"
+        )
+
+
+def _check_diffraction(scan: Scan, geometry: DiffractionGeometry) -> None:
+    where, pattern = scan.source, tuple(geometry.pattern_shape)
+    _expect_shape(where, "pattern", scan.data, (scan.num_slices, *pattern))
+    image = tuple(geometry.image_shape)
+    if len(pattern) not in (2, 3) or min(pattern) < 2:
+        raise DataError(where, "pattern", found=f"shape {pattern}", expected="2 or 3 axes")
+    if len(image) != len(pattern) or any(
+        not 1 <= n <= m for n, m in zip(image, pattern, strict=True)
+    ):
+        raise DataError(
+            where, "image_shape", found=image, expected=f"at most the pattern's {pattern}"
+        )
+    if len(geometry.oversampling) != len(pattern) or min(geometry.oversampling) < 1:
+        raise DataError(
+            where,
+            "oversampling",
+            found=geometry.oversampling,
+            expected=f"{len(pattern)} numbers of 1 or more",
+        )
+    if scan.valid is not None:
+        _expect_shape(where, "valid", scan.valid, scan.data.shape)
+    for index, counts in enumerate(scan.data):
+        used = counts if scan.valid is None else counts[scan.valid[index]]
+        if (used < 0).any():
+            raise DataError(
+                where,
+                "pattern",
+                found=f"{int((used < 0).sum())} negative counts in pattern {index}",
+                expected="counts of 0 or more",
+                hint="some detectors mark dead pixels so: name them in a mask",
+            )
+        if not used.any():
+            raise DataError(
+                where, "pattern", found=f"no count in pattern {index}", expected="a pattern"
+            )
+
+
+def _check_fan(where: Path, geometry: FanGeometry) -> None:
+    half = 0.5 * math.hypot(*geometry.image_shape) * geometry.pixel_size
+    if not geometry.source_distance > half:
+        raise DataError(
+            where,
+            "source_distance",
+            found=f"{geometry.source_distance:g} mm: the source is inside the image, whose corners "
+            f"lie {half:.4g} mm from the axis",
+            expected="more than that",
+            hint="check the unit (mm) and pixel_size",
+        )
+    if not geometry.detector_distance >= 0:
+        raise DataError(
+            where,
+            "detector_distance",
+            found=f"{geometry.detector_distance:g} mm",
+            expected="0 or more, from the axis to the detector",
+            hint="source_detector_distance is that from the source",
+        )
+
+
+def _check_ct(scan: Scan, geometry: CTGeometry) -> None:
     where, full = scan.source, scan.data.shape
+    if isinstance(geometry, FanGeometry):
+        _check_fan(where, geometry)
     if scan.data.ndim != 3:
         raise DataError(
             where, "data", found=f"shape {full}", expected="(slices, angles, detectors)"
@@ -165,6 +275,13 @@ def _check_ct(scan: Scan, geometry: ParallelGeometry) -> None:
         if array is not None:
             _expect_shape(where, name, array, full)
             check_finite(array, where, name)
+            if name != "valid" and (array < 0).any():
+                raise DataError(
+                    where,
+                    name,
+                    found=f"{int((array < 0).sum())} negative values",
+                    expected="counts of 0 or more",
+                )
     for index, sinogram in enumerate(scan.data):
         used = sinogram if scan.valid is None else sinogram[scan.valid[index]]
         if used.size == 0 or np.ptp(used) == 0:

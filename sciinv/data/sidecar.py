@@ -7,20 +7,20 @@ unknown one is answered with the nearest valid name.
 
 from __future__ import annotations
 
-import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from sciinv.data.sidecar_schema import KINDS, QUANTITIES, check_axes, check_table
 from sciinv.errors import DataError
 
 __all__ = [
     "Angles",
     "ArrayRef",
     "Sidecar",
+    "Trajectory",
     "check_completes",
     "find_sidecar",
     "read_sidecar",
@@ -28,12 +28,6 @@ __all__ = [
 ]
 
 MAX_BYTES = 2**20
-KINDS = ("mri", "ct")
-QUANTITIES = {"mri": ("kspace",), "ct": ("line_integrals", "counts")}
-AXES = {
-    "mri": ("slice", "coil", "partition", "row", "column", "part"),
-    "ct": ("slice", "angle", "detector", "frame"),
-}
 
 
 @dataclass(frozen=True)
@@ -60,6 +54,15 @@ class Angles:
 
 
 @dataclass(frozen=True)
+class Trajectory:
+    """Where the k-space coordinates lie, their unit, and the image axis of each component."""
+
+    ref: ArrayRef
+    unit: str | None = None
+    dims: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Sidecar:
     """A parsed side-car; absent fields are ``None`` (or an empty tuple of axes)."""
 
@@ -77,149 +80,29 @@ class Sidecar:
     slice_spacing: float | None = None
     axis_shift: float | None = None
     axis_column: float | None = None
-    image_shape: tuple[int, int] | None = None
+    image_shape: tuple[int, ...] | None = None
     photon_counts: bool | None = None
     noise_std: float | None = None
-
-
-# checkers: value -> checked value, or ValueError with what was expected --------------------------
-def _text(value: Any) -> str:  # noqa: ANN401
-    if not isinstance(value, str) or not value:
-        raise ValueError("a string")
-    return value
-
-
-def _one_of(*choices: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:  # noqa: ANN401
-        if value not in choices:
-            raise ValueError("one of " + ", ".join(f'"{c}"' for c in choices))
-        return str(value)
-
-    return check
-
-
-def _number(value: Any) -> float:  # noqa: ANN401
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a finite number")
-    return float(value)
-
-
-def _positive(value: Any) -> float:  # noqa: ANN401
-    try:
-        number = _number(value)
-    except ValueError:
-        number = 0.0
-    if number <= 0:
-        raise ValueError("a positive number")
-    return number
-
-
-def _count(value: Any) -> int:  # noqa: ANN401
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**7:
-        raise ValueError("a whole number from 1 to 10000000")
-    return value
-
-
-def _flag(value: Any) -> bool:  # noqa: ANN401
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def _list_of(check: Callable[[Any], Any], length: int | None = None) -> Callable[[Any], Any]:
-    def checked(value: Any) -> tuple[Any, ...]:  # noqa: ANN401
-        try:
-            if not isinstance(value, list) or not value or length not in (None, len(value)):
-                raise ValueError
-            return tuple(check(item) for item in value)
-        except ValueError as error:
-            what = str(error) or "values"
-            raise ValueError(f"a list of {length or 'one or more'}, each {what}") from None
-
-    return checked
-
-
-_REF = {"file": _text, "name": _text, "axes": _list_of(_text)}
-_SCHEMA: dict[str, Any] = {
-    "kind": _one_of(*KINDS),
-    "quantity": _one_of("kspace", "line_integrals", "counts"),
-    "axes": _list_of(_text),
-    "data": {"file": _text, "name": _text},
-    "blank": _REF,
-    "dark": _REF,
-    "mask": {"file": _text, "name": _text},
-    "coil_maps": {"file": _text, "name": _text},
-    "mri": {
-        "voxel_size": _list_of(_positive, 3),
-        "readout_axis": _one_of("partition", "row", "column", "none"),
-        "dc_first": _flag,
-    },
-    "ct": {
-        "angles": {
-            "unit": _text,
-            "values": _list_of(_number),
-            "file": _text,
-            "name": _text,
-            "start": _number,
-            "stop": _number,
-            "step": _number,
-            "count": _count,
-            "endpoint": _flag,
-        },
-        "detector_spacing": _positive,
-        "pixel_size": _positive,
-        "slice_spacing": _positive,
-        "axis_shift": _number,
-        "axis_column": _number,
-        "image_shape": _list_of(_count, 2),
-        "photon_counts": _flag,
-    },
-    "noise": {"std": _positive},
-}
-
-
-def _all_keys(schema: Mapping[str, Any], prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for key, value in schema.items():
-        keys.append(prefix + key)
-        if isinstance(value, Mapping):
-            keys += _all_keys(value, f"{prefix}{key}.")
-    return keys
-
-
-def _validate(
-    path: Path, table: Mapping[str, Any], schema: Mapping[str, Any], prefix: str = ""
-) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in table.items():
-        full = prefix + key
-        if key not in schema:
-            near = get_close_matches(key, schema, 1, 0.6)
-            every = {name.rsplit(".", 1)[-1]: name for name in _all_keys(_SCHEMA)}
-            elsewhere = get_close_matches(key, every, 1, 0.8)
-            if near:
-                hint = f"did you mean {prefix}{near[0]}?"
-            elif elsewhere:
-                hint = f"did you mean {every[elsewhere[0]]}?"
-            else:
-                hint = "valid keys here: " + ", ".join(schema)
-            raise DataError(path, full[:100], found="an unknown key", hint=hint)
-        rule = schema[key]
-        if isinstance(rule, Mapping):
-            if not isinstance(value, dict):
-                raise DataError(path, full, found=_show(value), expected="a table")
-            result[key] = _validate(path, value, rule, f"{full}.")
-            continue
-        try:
-            result[key] = rule(value)
-        except ValueError as error:
-            raise DataError(path, full, found=_show(value), expected=error) from None
-    return result
-
-
-def _show(value: Any) -> str:  # noqa: ANN401
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    # non-Cartesian MRI
+    trajectory: Trajectory | None = None
+    fov: tuple[float, ...] | None = None
+    dwell_time: float | None = None
+    echo_sample: float = 0.0
+    shot_step: int = 1
+    # fan beam, and fewer views
+    beam: str = "parallel"
+    source_distance: float | None = None
+    detector_distance: float | None = None
+    source_detector_distance: float | None = None
+    detector_offset: float | None = None
+    direction: str = "counterclockwise"
+    view_step: int = 1
+    # diffraction
+    background: float = 0.0
+    oversampling: tuple[float, ...] | None = None
+    centre: tuple[int, ...] | None = None
+    frame: int | None = None
+    mask_marks: str = "good"
 
 
 def _ref(table: Mapping[str, Any] | None) -> ArrayRef | None:
@@ -272,13 +155,14 @@ def read_sidecar(path: Path | str) -> Sidecar:
         raise DataError(path, found=str(error)[:200], expected="valid TOML") from None
     except RecursionError:
         raise DataError(path, found="nesting that is too deep", expected="valid TOML") from None
-    checked = _validate(path, table, _SCHEMA)
+    checked = check_table(path, table)
+    kinds = " or ".join(f'"{name}"' for name in KINDS)
     if "kind" not in checked:
-        raise DataError(path, "kind", found="no such key", expected='kind = "mri" or "ct"')
+        raise DataError(path, "kind", found="no such key", expected=f"kind = {kinds}")
     kind = checked["kind"]
-    other = "ct" if kind == "mri" else "mri"
-    if other in checked:
-        raise DataError(path, other, found=f"a table [{other}]", expected=f'kind = "{other}"')
+    for other in KINDS:
+        if other != kind and other in checked:
+            raise DataError(path, other, found=f"a table [{other}]", expected=f'kind = "{other}"')
     quantity = checked.get("quantity")
     if quantity is not None and quantity not in QUANTITIES[kind]:
         raise DataError(
@@ -287,42 +171,82 @@ def read_sidecar(path: Path | str) -> Sidecar:
             found=f'"{quantity}" with kind = "{kind}"',
             expected=" or ".join(f'"{q}"' for q in QUANTITIES[kind]),
         )
-    axes = checked.get("axes", ())
-    _check_axes(path, "axes", axes, kind)
-    for name in ("blank", "dark"):
-        _check_axes(path, f"{name}.axes", checked.get(name, {}).get("axes") or (), kind)
     section = checked.get(kind, {})
-    if "axis_shift" in section and "axis_column" in section:
-        raise DataError(
-            path, "ct.axis_column", found="axis_shift as well", expected="only one of the two"
-        )
-    angles = section.pop("angles", None)
+    check_axes(path, "axes", checked.get("axes", ()), kind)
+    for holder, names in ((checked, ("blank", "dark")), (section, ("trajectory", *_MRI_ARRAYS))):
+        for name in names:
+            check_axes(path, f"{name}.axes", holder.get(name, {}).get("axes") or (), kind)
+    _check_section(path, kind, section)
     refs = {n: _ref(checked.get(n)) for n in ("data", "blank", "dark", "mask", "coil_maps")}
+    refs |= {name: _ref(section.pop(name, None)) for name in _MRI_ARRAYS}
+    angles = section.pop("angles", None)
+    trajectory = section.pop("trajectory", None)
     return Sidecar(
         path=path,
         kind=kind,
         quantity=quantity,
-        axes=axes,
+        axes=checked.get("axes", ()),
         arrays={name: ref for name, ref in refs.items() if ref is not None},
         angles=None if angles is None else _angles(path, angles),
+        trajectory=None if trajectory is None else _trajectory(path, trajectory),
         noise_std=checked.get("noise", {}).get("std"),
         **section,
     )
 
 
-def _check_axes(path: Path, where: str, axes: tuple[str, ...], kind: str) -> None:
-    for axis in axes:
-        if axis not in AXES[kind]:
-            near = get_close_matches(axis, AXES[kind], 1, 0.5)
+_MRI_ARRAYS = ("density", "field_map", "readout_times")
+_FAN = ("source_distance", "detector_distance", "source_detector_distance", "detector_offset")
+_NON_CARTESIAN = (*_MRI_ARRAYS, "fov", "image_shape", "dwell_time", "echo_sample", "shot_step")
+
+
+def _check_section(path: Path, kind: str, section: Mapping[str, Any]) -> None:
+    """Refuse keys that contradict or lack each other."""
+    for one, other in (
+        ("axis_column", "axis_shift"),
+        ("source_detector_distance", "detector_distance"),
+        ("readout_times", "dwell_time"),
+        ("image_shape", "oversampling"),
+    ):
+        if one in section and other in section:
             raise DataError(
-                path,
-                where,
-                found=f"the axis {axis!r}",
-                expected="names of " + ", ".join(AXES[kind]),
-                hint=f"did you mean {near[0]!r}?" if near else None,
+                path, f"{kind}.{one}", found=f"{other} as well", expected="only one of the two"
             )
-    if len(set(axes)) != len(axes):
-        raise DataError(path, where, found=f"an axis twice in {list(axes)}", expected="each once")
+    if kind == "mri" and "trajectory" not in section:
+        for name in _NON_CARTESIAN:
+            if name in section:
+                raise DataError(
+                    path,
+                    f"mri.{name}",
+                    found="the key without a trajectory",
+                    expected="a table [mri.trajectory]",
+                )
+    if kind == "ct" and section.get("beam") != "fan":
+        for name in _FAN:
+            if name in section:
+                raise DataError(
+                    path, f"ct.{name}", found="a parallel beam", expected='beam = "fan"'
+                )
+
+
+def _trajectory(path: Path, table: Mapping[str, Any]) -> Trajectory:
+    if "file" not in table and "name" not in table:
+        raise DataError(
+            path,
+            "mri.trajectory",
+            found="neither file nor name",
+            expected='for example file = "trajectory.npy"',
+        )
+    reference = _ref(table)
+    dims: tuple[str, ...] | None = table.get("dims")
+    names = [name.lstrip("-") for name in dims or ()]
+    if len(set(names)) != len(names):
+        raise DataError(
+            path,
+            "mri.trajectory.dims",
+            found=f"an axis twice in {list(dims or ())}",
+            expected="each once",
+        )
+    return Trajectory(reference or ArrayRef(), table.get("unit"), dims)
 
 
 def find_sidecar(path: Path) -> Path | None:

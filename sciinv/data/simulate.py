@@ -18,9 +18,15 @@ from sciinv.data.checks import assumed_affine
 from sciinv.data.correct import flat_field
 from sciinv.data.masks import Pattern, cartesian_mask, default_readout_axis
 from sciinv.data.scan import MRIGeometry, ParallelGeometry, Scan
-from sciinv.errors import DataError
+from sciinv.data.undersample import undersample
 
-__all__ = ["birdcage_maps", "cartesian_mask", "simulate_ct", "simulate_mri", "undersample"]
+__all__ = [
+    "birdcage_maps",
+    "cartesian_mask",
+    "simulate_ct",
+    "simulate_mri",
+    "undersample",
+]
 
 
 def birdcage_maps(
@@ -264,96 +270,6 @@ def simulate_ct(
     )
 
 
-def undersample(
-    scan: Scan,
-    acceleration: float = 4.0,
-    *,
-    calibration_lines: int = 16,
-    pattern: Pattern = "variable_density",
-    mask: NDArray[np.bool_] | None = None,
-    offset: int = 0,
-    rng: np.random.Generator | int | None = None,
-) -> Scan:
-    """Keep a part of a measured scan: k-space lines, or every n-th projection.
-
-    The reference of the scan is kept; a fully sampled MRI scan without one gets the root sum of
-    squares of its coil images.
-
-    :param scan: MRI or CT.
-    :param acceleration: MRI: see :func:`cartesian_mask`; CT: an integer n, keeping every n-th
-        angle in the order of the file.
-    :param calibration_lines: MRI.
-    :param pattern: MRI.
-    :param mask: MRI: bool ``image_shape`` instead of a drawn one. Positions that the scan itself
-        lacks stay unsampled.
-    :param offset: CT: index of the first angle that is kept.
-    :param rng: MRI: generator or seed.
-    :raises DataError: if nothing or too little would be left.
-    """
-    if isinstance(scan.geometry, ParallelGeometry):
-        return _fewer_angles(scan, scan.geometry, acceleration, offset)
-    geometry = scan.geometry
-    shape = tuple(geometry.image_shape)
-    if mask is None:
-        readout = geometry.readout_axis
-        mask = cartesian_mask(
-            shape, acceleration, calibration_lines, rng, pattern, readout_axis=readout
-        )
-    elif mask.shape != shape:
-        raise DataError(scan.source, "mask", found=f"shape {mask.shape}", expected=f"{shape}")
-    kept = geometry.mask & mask
-    if not kept.reshape(-1, math.prod(shape)).any(axis=1).all():
-        raise DataError(scan.source, "mask", found="no sampled position left", expected="some")
-    reference = scan.reference
-    if reference is None and geometry.mask.all():
-        coil_images = _ifft(scan.data, len(shape))
-        reference = np.sqrt((np.abs(coil_images) ** 2).sum(1)).astype(np.float32)
-    # (slices or nothing, *shape) against (slices, coils, *shape)
-    over_coils = kept[:, None] if kept.ndim > len(shape) else kept
-    rate = kept.size / kept.sum()
-    return scan.with_(
-        data=np.where(over_coils, scan.data, 0).astype(scan.data.dtype),
-        geometry=MRIGeometry(
-            image_shape=shape,
-            mask=kept,
-            voxel_size=geometry.voxel_size,
-            readout_axis=None
-            if pattern == "poisson" and len(shape) == 2
-            else geometry.readout_axis,
-        ),
-        reference=reference,
-        notes=(*scan.notes, f"retrospectively undersampled {rate:.1f} times"),
-    )
-
-
-def _fewer_angles(scan: Scan, geometry: ParallelGeometry, acceleration: float, offset: int) -> Scan:
-    step, total = int(acceleration), len(geometry.angles)
-    if step != acceleration or step < 1 or not 0 <= offset < total:
-        raise DataError(
-            scan.source,
-            "undersample",
-            found=f"acceleration {acceleration:g}, offset {offset}",
-            expected=f"an integer of 1 or more and an offset below {total}",
-        )
-    keep = slice(offset, None, step)
-    changes: dict[str, Any] = {
-        key: value[:, keep]
-        for key in ("valid", "counts", "blank")
-        if (value := getattr(scan, key)) is not None
-    }
-    fewer = ParallelGeometry(
-        angles=geometry.angles[keep],
-        num_detectors=geometry.num_detectors,
-        detector_spacing=geometry.detector_spacing,
-        image_shape=geometry.image_shape,
-        pixel_size=geometry.pixel_size,
-        axis_shift=geometry.axis_shift,
-        slice_spacing=geometry.slice_spacing,
-    )
-    note = f"retrospectively undersampled: {len(fewer.angles)} of {total} angles"
-    return scan.with_(data=scan.data[:, keep], geometry=fewer, notes=(*scan.notes, note), **changes)
-
-
 def _non_negative(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < math.inf:
@@ -365,12 +281,6 @@ def _fft(x: NDArray[Any], ndim: int) -> NDArray[np.complex128]:
     axes = tuple(range(-ndim, 0))
     spectrum = np.fft.fftn(np.fft.ifftshift(x, axes=axes), axes=axes, norm="ortho")
     return np.asarray(np.fft.fftshift(spectrum, axes=axes), dtype=np.complex128)
-
-
-def _ifft(k: NDArray[Any], ndim: int) -> NDArray[np.complex128]:
-    axes = tuple(range(-ndim, 0))
-    image = np.fft.ifftn(np.fft.ifftshift(k, axes=axes), axes=axes, norm="ortho")
-    return np.asarray(np.fft.fftshift(image, axes=axes), dtype=np.complex128)
 
 
 def _angles(

@@ -8,7 +8,16 @@ import h5py
 import numpy as np
 import pytest
 
-from sciinv.data import MRIGeometry, ParallelGeometry, Scan, load, write_scan
+from sciinv.data import (
+    DiffractionGeometry,
+    FanGeometry,
+    MRIGeometry,
+    NonCartesianGeometry,
+    ParallelGeometry,
+    Scan,
+    load,
+    write_scan,
+)
 from sciinv.errors import DataError
 
 
@@ -51,6 +60,44 @@ def ct(tmp_path, rng):
     )
 
 
+@pytest.fixture
+def noncartesian(mri, rng):
+    shape = (2, 3, 7, 11)
+    return replace(
+        mri,
+        data=(rng.standard_normal(shape) + 1j).astype(np.complex64),
+        geometry=NonCartesianGeometry(
+            (6, 5),
+            rng.uniform(-1, 1, (7, 11, 2)) * [3, 2.5],
+            (4.0, 1.5, 1.25),
+            density=rng.random((7, 11)).astype(np.float32),
+            readout_times=rng.random((7, 11)),
+            field_map=rng.standard_normal((2, 6, 5)).astype(np.float32),
+        ),
+    )
+
+
+@pytest.fixture
+def fan(ct, rng):
+    geometry = FanGeometry(rng.random(7), 9, 0.5, (8, 10), 0.4, 40.0, 20.0, -1.25, 2.0, 0.125)
+    return replace(ct, geometry=geometry)
+
+
+@pytest.fixture
+def diffraction(tmp_path, rng):
+    return Scan(
+        kind="diffraction",
+        data=rng.poisson(5.0, (2, 5, 8, 9)).astype(np.float32),
+        geometry=DiffractionGeometry((5, 8, 9), (2, 4, 5), (2.5, 2.0, 1.8), (1e-5, 2e-5, 3e-5)),
+        format="tiff",
+        source=tmp_path / "somewhere.h5",
+        units="a.u.",
+        affine=np.eye(4),
+        valid=rng.random((2, 5, 8, 9)) < 0.9,
+        reference=rng.random((2, 2, 4, 5)).astype(np.float32),
+    )
+
+
 def same(a, b):
     if isinstance(a, np.ndarray):
         assert a.dtype == b.dtype
@@ -59,13 +106,17 @@ def same(a, b):
         assert a == b
 
 
-@pytest.mark.parametrize("name", ["mri", "ct"])
+ALL = ["mri", "ct", "noncartesian", "fan", "diffraction"]
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_round_trip(request, tmp_path, name):
     scan = request.getfixturevalue(name)
     path = write_scan(scan, tmp_path / "out.h5")
     again = load(path)
     assert again.format == "sciinv"
     assert again.source == path
+    assert type(again.geometry) is type(scan.geometry)
     for field in fields(Scan):
         if field.name == "geometry":
             for inner in fields(scan.geometry):
@@ -90,6 +141,59 @@ def test_nothing_optional(tmp_path, mri):
     assert again.reference is None
     assert again.geometry.readout_axis is None
     assert again.notes == ()
+
+
+@pytest.mark.parametrize(("name", "version"), list(zip(ALL, [1, 1, 2, 2, 2], strict=True)))
+def test_the_oldest_version_that_can_hold_it_is_written(request, tmp_path, name, version):
+    with h5py.File(write_scan(request.getfixturevalue(name), tmp_path / "out.h5")) as file:
+        assert file.attrs["sciinv_format"] == version
+        assert ("type" in file["geometry"].attrs) == (version > 1)
+
+
+def test_nothing_optional_of_a_trajectory(tmp_path, noncartesian):
+    fields_ = {"density": None, "readout_times": None, "field_map": None}
+    bare = replace(noncartesian, geometry=replace(noncartesian.geometry, **fields_))
+    again = load(write_scan(bare, tmp_path / "out.h5")).geometry
+    assert (again.density, again.readout_times, again.field_map) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("fan", lambda f: geometry(f, "type", "cone"), ["geometry/type", "'cone'", '"fan"']),
+        ("fan", lambda f: geometry(f, "type", "noncartesian"), ["geometry/type", '"parallel"']),
+        ("fan", lambda f: geometry(f, "source_distance", -4.0), ["source_distance", "-4"]),
+        ("fan", lambda f: geometry(f, "source_distance", 2.0), ["source_distance", "inside"]),
+        ("fan", lambda f: geometry(f, "detector_distance", -1.0), ["detector_distance", "-1"]),
+        ("noncartesian", lambda f: f.__delitem__("geometry/trajectory"), ["trajectory"]),
+        (
+            "noncartesian",
+            lambda f: f["geometry/trajectory"].__setitem__((0, 0), 9.0),
+            ["trajectory", "9"],
+        ),
+        (
+            "noncartesian",
+            lambda f: f["geometry/density"].__setitem__((0, 0), -1.0),
+            ["density", "negative"],
+        ),
+        (
+            "noncartesian",
+            lambda f: f.__delitem__("geometry/readout_times"),
+            ["readout_times", "field map"],
+        ),
+        ("diffraction", lambda f: geometry(f, "pattern_shape", [8, 9]), ["oversampling", "expected 2"]),
+        ("diffraction", lambda f: geometry(f, "oversampling", [2.0, 2.0]), ["oversampling", "3"]),
+        ("diffraction", lambda f: geometry(f, "image_shape", [6, 4, 5]), ["image_shape", "most"]),
+    ],
+)
+def test_wrong_geometries(request, tmp_path, name, change, words):
+    path = write_scan(request.getfixturevalue(name), tmp_path / "out.h5")
+    with h5py.File(path, "a") as file:
+        change(file)
+    with pytest.raises(DataError) as caught:
+        load(path)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
 
 
 def test_layout_is_the_documented_one(tmp_path, ct):
@@ -156,7 +260,7 @@ def geometry(file, name, value):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda f: f.attrs.__setitem__("sciinv_format", 2), ["sciinv_format", "2", "newer"]),
+        (lambda f: f.attrs.__setitem__("sciinv_format", 3), ["sciinv_format", "3", "newer"]),
         (lambda f: f.attrs.__setitem__("kind", "us"), ["kind", "'us'"]),
         (lambda f: f.attrs.__delitem__("kind"), ["kind", "None"]),
         (lambda f: f.__delitem__("data"), ["data", "no such data set"]),

@@ -2,88 +2,24 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from importlib import import_module
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sciinv.data.checks import check_finite
-from sciinv.data.files import check_regular_file
+from sciinv.data.formats.arrays import locate, read_any_array, read_ref, to_order
 from sciinv.data.formats.ct import ct_scan
+from sciinv.data.formats.diffraction import diffraction_scan
 from sciinv.data.formats.mri import mri_scan
+from sciinv.data.formats.noncartesian import noncartesian_scan
 from sciinv.data.scan import Scan
-from sciinv.data.sidecar import AXES, Angles, ArrayRef, Sidecar, template
+from sciinv.data.sidecar import Angles, Sidecar, template
+from sciinv.data.sidecar_schema import AXES
 from sciinv.errors import DataError
 
-__all__ = ["pick_name", "read_angles", "read_any_array", "scan_of_array"]
-
-_CONTAINERS = ("npy", "npz", "matlab", "tiff", "hdf5")
-
-
-def pick_name(path: Path, names: list[str], wanted: str | None) -> str:
-    """Return the wanted name, or the only one there is.
-
-    :raises DataError: no such name (with the nearest), or a choice that has to be made.
-    """
-    shown = ", ".join(names[:12]) or "no numeric array"
-    if wanted is None:
-        if len(names) == 1:
-            return names[0]
-        raise DataError(
-            path, "name", found=f"the arrays {shown}", expected="the name of one in the side-car"
-        )
-    if wanted in names:
-        return wanted
-    near = get_close_matches(wanted, names, 1)
-    raise DataError(
-        path,
-        wanted,
-        found=f"no such array (the file holds {shown})",
-        hint=f"did you mean {near[0]}?" if near else None,
-    )
-
-
-def read_any_array(path: Path, name: str | None) -> NDArray[Any]:
-    """Read a numeric array from any supported container, recognised by its content."""
-    check_regular_file(path)
-    for container in _CONTAINERS:
-        module = import_module(f"sciinv.data.formats.{container}")
-        if module.sniff(path):
-            array = np.asarray(module.read_array(path, name))
-            if array.dtype.kind not in "fiubc":
-                raise DataError(path, name, found=f"dtype {array.dtype}", expected="numbers")
-            return array.astype(array.dtype.newbyteorder("="), copy=False)
-    raise DataError(path, name, found="unknown content", expected="npy, npz, mat, TIFF or HDF5")
-
-
-def _locate(path: Path, sidecar: Sidecar, ref: ArrayRef, field: str) -> Path:
-    """Return the file of an array: beside the side-car, or else beside the data."""
-    if ref.file is None:
-        return path
-    if PurePosixPath(ref.file).is_absolute() or PureWindowsPath(ref.file).is_absolute():
-        raise DataError(
-            sidecar.path,
-            f"{field}.file",
-            found=ref.file,
-            expected="a path relative to the side-car",
-        )
-    for folder in (sidecar.path.parent, path.parent):
-        if (folder / ref.file).is_file():
-            return folder / ref.file
-    raise DataError(
-        sidecar.path,
-        f"{field}.file",
-        found=f"no such file: {ref.file}",
-        expected="a file beside the side-car or the data",
-    )
-
-
-def _read_ref(path: Path, sidecar: Sidecar, field: str) -> NDArray[Any]:
-    ref = sidecar.arrays.get(field, ArrayRef())
-    return read_any_array(_locate(path, sidecar, ref, field), ref.name)
+__all__ = ["read_angles", "scan_of_array"]
 
 
 def scan_of_array(path: Path, sidecar: Sidecar | None, form: str) -> Scan:
@@ -105,29 +41,14 @@ def scan_of_array(path: Path, sidecar: Sidecar | None, form: str) -> Scan:
         raise DataError(
             sidecar.path, "axes", found="no such key", expected="the names of the array's axes"
         )
-    array = _read_ref(path, sidecar, "data")
+    array = read_ref(path, sidecar, "data")
     order = AXES[sidecar.kind]
-    array, axes = _to_order(array, sidecar.axes, order, path, sidecar.path)
+    array, axes = to_order(array, sidecar.axes, order, path, sidecar.path)
+    if sidecar.kind == "diffraction":
+        return diffraction_scan(path, sidecar, array, axes, form)
     if sidecar.kind == "mri":
         return _mri(path, sidecar, array, axes, form)
     return _ct(path, sidecar, array, axes, form)
-
-
-def _to_order(
-    array: NDArray[Any], axes: tuple[str, ...], order: tuple[str, ...], path: Path, side: Path
-) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """Transpose to the canonical order of axes."""
-    if array.ndim == len(axes) + 1 and array.ndim == 2 and 1 in array.shape:
-        array = array.reshape(-1)  # MATLAB has no vectors
-    if array.ndim != len(axes):
-        raise DataError(
-            path,
-            None,
-            found=f"{array.ndim} axes, shape {array.shape}",
-            expected=f"{len(axes)} axes {list(axes)} by {side.name}",
-        )
-    named = sorted(axes, key=order.index)
-    return array.transpose([axes.index(name) for name in named]), tuple(named)
 
 
 def _mri(
@@ -139,6 +60,16 @@ def _mri(
                 path, "part", found=f"length {array.shape[-1]}", expected="2 (real, imaginary)"
             )
         array, axes = array[..., 0] + 1j * array[..., 1], axes[:-1]
+    if sidecar.trajectory is not None:
+        return noncartesian_scan(path, sidecar, array, axes, form)
+    strange = [name for name in axes if name in ("shot", "sample", "dim")]
+    if strange:
+        raise DataError(
+            sidecar.path,
+            "mri.trajectory",
+            found=f"no such table, and the axis {strange[0]!r}",
+            expected='for example [mri.trajectory] file = "trajectory.npy"',
+        )
     if "row" not in axes or "column" not in axes:
         raise DataError(sidecar.path, "axes", found=list(axes), expected='"row" and "column"')
     if array.dtype.kind != "c":
@@ -159,8 +90,8 @@ def _mri(
         raise DataError(
             sidecar.path, "mri.readout_axis", found=readout, expected=f"one of {list(spatial)}"
         )
-    mask = _read_ref(path, sidecar, "mask") if "mask" in sidecar.arrays else None
-    maps = _read_ref(path, sidecar, "coil_maps") if "coil_maps" in sidecar.arrays else None
+    mask = read_ref(path, sidecar, "mask") if "mask" in sidecar.arrays else None
+    maps = read_ref(path, sidecar, "coil_maps") if "coil_maps" in sidecar.arrays else None
     shape = array.shape[2:]
     if sidecar.dc_first:
         over = tuple(range(-len(spatial), 0))
@@ -206,6 +137,14 @@ def _ct(
     array = array if array.ndim == 3 else array[None]
     flat = dark = None
     if sidecar.quantity == "counts":
+        if array.min() < 0 and "dark" not in sidecar.arrays and sidecar.photon_counts is not False:
+            raise DataError(
+                path,
+                "data",
+                found=f"{int((array < 0).sum())} negative counts",
+                expected="counts of 0 or more",
+                hint="if the dark signal has been subtracted already, say photon_counts = false",
+            )
         if "blank" not in sidecar.arrays:
             raise DataError(
                 sidecar.path, "blank", found="no such table", expected="[blank] file = ..."
@@ -218,7 +157,7 @@ def _ct(
 
 def _beam(path: Path, sidecar: Sidecar, field: str, shape: tuple[int, ...]) -> NDArray[Any]:
     """Read a blank or dark field and bring it to an array that broadcasts to the data."""
-    array = _read_ref(path, sidecar, field)
+    array = read_ref(path, sidecar, field)
     if array.dtype.kind not in "fiu":
         raise DataError(path, field, found=f"dtype {array.dtype}", expected="real numbers")
     check_finite(array, path, field)
@@ -237,7 +176,7 @@ def _beam(path: Path, sidecar: Sidecar, field: str, shape: tuple[int, ...]) -> N
                 found=f"no such key, and an array of shape {array.shape}",
                 expected="the names of its axes",
             )
-    array, axes = _to_order(array, axes, AXES["ct"], path, sidecar.path)
+    array, axes = to_order(array, axes, AXES["ct"], path, sidecar.path)
     if "frame" in axes:
         array = array.mean(axis=axes.index("frame"), dtype=np.float64)
         axes = tuple(name for name in axes if name != "frame")
@@ -266,7 +205,7 @@ def read_angles(path: Path, sidecar: Sidecar, count: int) -> tuple[NDArray[np.fl
             expected=f'for example {{ start = 0.0, stop = 180.0, count = {count}, unit = "deg" }}',
         )
     if angles.ref is not None:
-        located = _locate(path, sidecar, angles.ref, "ct.angles")
+        located = locate(path, sidecar, angles.ref, "ct.angles")
         values = np.asarray(read_any_array(located, angles.ref.name))
         if values.dtype.kind not in "fiu":
             raise DataError(located, "angles", found=f"dtype {values.dtype}", expected="numbers")

@@ -1,14 +1,16 @@
 """MATLAB 5 ``.mat``: named bare arrays; a side-car says what they mean.
 
 Read here and not by scipy, whose reader can crash the interpreter on a damaged file. Only what is
-needed: numeric arrays of the top level, real or complex, compressed or not.
+needed: numeric arrays, real or complex, compressed or not, of the top level or in a field of a
+(1 x 1) structure, named ``structure.field``.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciinv.data.files import declared_bytes, reading, refuse_unbacked
-from sciinv.data.formats.bare import pick_name, scan_of_array
+from sciinv.data.formats.arrays import pick_name
+from sciinv.data.formats.bare import scan_of_array
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar
 from sciinv.errors import DataError
@@ -47,6 +50,7 @@ class _Variable:
     start: int
     size: int
     packed: bool
+    inner_size: int = 0
 
 
 def sniff(path: Path) -> bool:
@@ -61,7 +65,7 @@ def read(path: Path, sidecar: Sidecar | None) -> Scan:
 
 
 def read_array(path: Path, name: str | None) -> NDArray[Any]:
-    """Read one numeric variable.
+    """Read one numeric variable, or one field of a structure: ``"structure.field"``.
 
     :raises DataError: no such variable, a cell, structure or object, a size out of proportion,
         damage.
@@ -72,18 +76,108 @@ def read_array(path: Path, name: str | None) -> NDArray[Any]:
         if order is None or len(data) < _HEADER:
             raise DataError(path, found="a damaged header", expected="MATLAB 5")
         variables = {v.name: v for v in _variables(path, data, order)}
+    if name is not None and "." in name and name not in variables:
+        with reading(path, name):
+            return _field(path, data, order, variables, name)
     if name in variables and variables[name].kind not in _NUMERIC:
         found = _OTHER.get(variables[name].kind, "object")
-        raise DataError(path, name, found=f"a variable of class {found}", expected="numbers")
+        raise DataError(
+            path,
+            name,
+            found=f"a variable of class {found}",
+            expected="numbers",
+            hint=_hint(path, data, order, variables),
+        )
     numeric = [key for key, v in variables.items() if v.kind in _NUMERIC]
     if not numeric:
         shown = [f"{v.name} ({_OTHER.get(v.kind, 'object')})" for v in variables.values()]
         raise DataError(
-            path, found=", ".join(shown[:8]) or "no variable", expected="a numeric array"
+            path,
+            found=", ".join(shown[:8]) or "no variable",
+            expected="a numeric array",
+            hint=_hint(path, data, order, variables),
         )
     chosen = pick_name(path, numeric, name)
     with reading(path, chosen):
         return _array(path, data, order, variables[chosen])
+
+
+def _hint(path: Path, data: bytes, order: str, variables: dict[str, _Variable]) -> str | None:
+    """Name the fields of the structures, so that one of them can be asked for."""
+    shown: list[str] = []
+    for variable in variables.values():
+        if _OTHER.get(variable.kind) == "struct":
+            with suppress(Exception):  # only a hint: a damaged structure has none
+                body = _body(path, data, variable)
+                shown += [f"{variable.name}.{name}" for name in _fields(body, order)]
+    return "fields are named by a dot: " + ", ".join(shown[:8]) if shown else None
+
+
+def _field(
+    path: Path, data: bytes, order: str, variables: dict[str, _Variable], name: str
+) -> NDArray[Any]:
+    """Walk from a structure of the top level to a numeric field."""
+    first, *rest = name.split(".")
+    if first not in variables:
+        pick_name(path, list(variables), first)
+    variable, body, walked = variables[first], b"", first
+    for step in rest:
+        if _OTHER.get(variable.kind) != "struct":
+            found = _OTHER.get(variable.kind, "numbers")
+            raise DataError(path, walked, found=f"{found}, not a structure", expected="a structure")
+        if declared_bytes(variable.shape, 1) != 1:
+            raise DataError(
+                path,
+                walked,
+                found=f"an array of structures, shape {variable.shape}",
+                expected="a single structure",
+            )
+        body = body or _body(path, data, variable)
+        fields = _fields(body, order)
+        if step not in fields:
+            pick_name(path, list(fields), step)
+        start, size = fields[step]
+        body, walked = body[start : start + size], f"{walked}.{step}"
+        if not body:
+            raise DataError(path, walked, found="an empty field", expected="numbers")
+        # the content of a field is a matrix element like any other, only without a name
+        variable = replace(_describe(body, order, 0, len(body)), name=walked)
+    if variable.kind not in _NUMERIC:
+        found = _OTHER.get(variable.kind, "object")
+        raise DataError(path, name, found=f"a field of class {found}", expected="numbers")
+    return _array(path, body, order, variable)
+
+
+def _body(path: Path, data: bytes, variable: _Variable) -> bytes:
+    """Return the content of a structure's matrix element, unpacked within the usual bounds."""
+    body = data[variable.start : variable.start + variable.size]
+    if not variable.packed:
+        return body
+    refuse_unbacked(path, variable.name, variable.inner_size, variable.size)
+    return zlib.decompressobj().decompress(body, variable.inner_size + 8)[8:]
+
+
+def _fields(body: bytes, order: str) -> dict[str, tuple[int, int]]:
+    """Return where the fields of a structure lie in its content: start and size."""
+    position = 0
+    for _ in range(3):  # flags, dimensions, name
+        _, position = _element(body, order, position)
+    length, position = _element(body, order, position)
+    names, position = _element(body, order, position)
+    width = int(length[0])
+    if not 1 <= width <= 256 or names.nbytes % width:
+        raise ValueError(f"field names of {width} bytes in {names.nbytes}")
+    text = names.tobytes()
+    found: dict[str, tuple[int, int]] = {}
+    for k in range(len(text) // width):
+        name = text[k * width : (k + 1) * width].split(b"\0")[0].decode("ascii", "replace")
+        kind, size = struct.unpack_from(order + "II", body, position)
+        start = position + 8
+        if kind != _MATRIX or start + size > len(body):
+            raise ValueError(f"{size} bytes announced for field {name!r}: truncated")
+        found[name] = (start, size)
+        position = start + -(-size // 8) * 8
+    return found
 
 
 def _variables(path: Path, data: bytes, order: str) -> list[_Variable]:
@@ -142,6 +236,7 @@ def _describe(
         start=start,
         size=size if packed_in is None else packed_in,
         packed=packed_in is not None,
+        inner_size=size,
     )
 
 

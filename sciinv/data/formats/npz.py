@@ -9,7 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sciinv.data.files import reading, refuse_unbacked
-from sciinv.data.formats.bare import pick_name, scan_of_array
+from sciinv.data.formats.arrays import pick_name
+from sciinv.data.formats.bare import scan_of_array
 from sciinv.data.formats.npy import read_npy
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar
