@@ -12,9 +12,9 @@ from sciinv.errors import IncompatibleError
 
 
 def _is_ct(physics: LinearPhysics) -> bool:
-    from sciinv.operators.ct import ParallelBeamCT
+    from sciinv.operators.ct_base import SliceCT
 
-    return isinstance(physics, (ParallelBeamCT, Tomography))
+    return isinstance(physics, (SliceCT, Tomography))
 
 
 def zero_filled(y: Tensor, physics: LinearPhysics) -> Tensor:

@@ -1,8 +1,10 @@
 """Projection engines built on the ASTRA toolbox, which is imported on first use.
 
 An engine maps ``(N, rows, cols)`` images to ``(N, angles, detectors)`` line integrals
-(``project``) and back with the transpose (``backproject``). All use ASTRA's ``linear`` projector,
-which is Joseph's method, so they agree with :mod:`sciinv.operators.joseph` up to float32 rounding.
+(``project``) and back with the transpose (``backproject``). Parallel beams use ASTRA's ``linear``
+projector, which is Joseph's method, so they agree with :mod:`sciinv.operators.joseph` up to float32
+rounding. For fan beams ASTRA has on the CPU only ``line_fanflat``, which weights a pixel by the
+length of ray inside it: another discretisation of the same line integrals.
 
 ASTRA without a GPU ends the Python process at the first CUDA call: nothing here calls one unless
 ``astra.use_cuda()`` says yes.
@@ -22,14 +24,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sciinv.operators.ct_geometry import ParallelGeometry
+from sciinv.operators.ct_geometry import ParallelGeometry, SliceGeometry
+from sciinv.operators.fan_geometry import FanGeometry
 
 _logger = logging.getLogger(__name__)
 INSTALL_HINT = "install astra-toolbox (pip install astra-toolbox) or use backend='torch'"
 
 
 class Engine(Protocol):
-    """What :class:`~sciinv.operators.ct.ParallelBeamCT` asks of a projector."""
+    """What :class:`~sciinv.operators.ct_base.SliceCT` asks of a projector."""
 
     def project(self, images: Tensor) -> Tensor:
         """Map ``(N, rows, cols)`` to ``(N, angles, detectors)``."""
@@ -70,15 +73,33 @@ def cuda_available() -> bool:
     return astra_problem() is None and bool(import_astra().use_cuda())
 
 
-def _vectors(geometry: ParallelGeometry, angles: slice = slice(None)) -> npt.NDArray[np.float64]:
-    """ASTRA's ``parallel_vec`` rows: ray direction, detector centre, step between pixels."""
-    cos, sin = (v[angles] for v in geometry.directions())
+def _vectors(geometry: SliceGeometry) -> npt.NDArray[np.float64]:
+    """Rows of ASTRA's ``parallel_vec`` or ``fanflat_vec`` geometry, mm.
+
+    Ray direction or source position, detector centre, step between detector pixels.
+    """
+    cos, sin = geometry.directions()
+    step = geometry.detector_spacing
+    if isinstance(geometry, FanGeometry):
+        # lateral coordinates are x cos + y sin + shift: source and detector are moved by -shift
+        source = geometry.source_distance
+        behind = geometry.detector_distance
+        shift = geometry.axis_shift
+        centre = geometry.detector_offset - shift
+        return np.stack(
+            [
+                *(source * sin - shift * cos, -source * cos - shift * sin),
+                *(-behind * sin + centre * cos, behind * cos + centre * sin),
+                *(step * cos, step * sin),
+            ],
+            axis=1,
+        )
     # u = x cos + y sin + shift, so the pixel at u = 0 lies at x cos + y sin = -shift
-    shift, step = geometry.axis_shift, geometry.detector_spacing
+    shift = geometry.axis_shift
     return np.stack([sin, -cos, -shift * cos, -shift * sin, step * cos, step * sin], axis=1)
 
 
-def _volume(astra: ModuleType, g: ParallelGeometry, slices: int | None = None) -> dict[str, Any]:
+def _volume(astra: ModuleType, g: SliceGeometry, slices: int | None = None) -> dict[str, Any]:
     x, y = g.cols * g.pixel_size / 2, g.rows * g.pixel_size / 2
     if slices is None:
         return dict(astra.create_vol_geom(g.rows, g.cols, -x, x, -y, y))
@@ -101,16 +122,19 @@ class AstraEngine:
 
     name = "astra"
 
-    def __init__(self, geometry: ParallelGeometry) -> None:
+    def __init__(self, geometry: SliceGeometry) -> None:
         """Create the ASTRA objects; they are released with this object."""
         astra = import_astra()
         self.geometry = geometry
         self._lock = threading.Lock()
         vol = _volume(astra, geometry)
-        proj = astra.create_proj_geom("parallel_vec", geometry.num_detectors, _vectors(geometry))
+        fan = isinstance(geometry, FanGeometry)
+        proj = astra.create_proj_geom(
+            "fanflat_vec" if fan else "parallel_vec", geometry.num_detectors, _vectors(geometry)
+        )
         self._image = np.zeros((geometry.rows, geometry.cols), np.float32)
         self._sinogram = np.zeros((len(geometry.angles), geometry.num_detectors), np.float32)
-        projector = astra.create_projector("linear", proj, vol)
+        projector = astra.create_projector("line_fanflat" if fan else "linear", proj, vol)
         # linked arrays are read and written in place: no copy into ASTRA and back
         image = astra.data2d.link("-vol", vol, self._image)
         sinogram = astra.data2d.link("-sino", proj, self._sinogram)
@@ -153,7 +177,7 @@ class AstraEngine:
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return type(self)(self.geometry)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[ParallelGeometry]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[SliceGeometry]]:
         return type(self), (self.geometry,)
 
 
@@ -166,7 +190,7 @@ class CudaEngine:
 
     name = "astra_cuda"
 
-    def __init__(self, geometry: ParallelGeometry) -> None:
+    def __init__(self, geometry: SliceGeometry) -> None:
         """Refuse to exist unless ASTRA has a working CUDA device."""
         if not cuda_available():
             raise RuntimeError(
@@ -201,18 +225,26 @@ class CudaEngine:
         import astra.experimental as experimental  # not imported by astra itself
 
         g = self.geometry
-        count = volume.shape[0]
         flat = _vectors(g)
         zero, one = np.zeros(len(flat)), np.full(len(flat), g.pixel_size)
-        # (ray xyz, centre xyz, step along a detector row xyz, step between rows xyz)
+        # (ray or source xyz, centre xyz, step along a detector row xyz, step between rows xyz)
         vectors = np.column_stack(
             [flat[:, :2], zero, flat[:, 2:4], zero, flat[:, 4:6], zero, zero, zero, one]
         )
+        # parallel rays stay in their slice; those of a fan do in the middle one only, so a stack
+        # goes slice by slice
+        fan = isinstance(g, FanGeometry)
+        count = 1 if fan else volume.shape[0]
         vol = _volume(astra, g, count)
-        proj = astra.create_proj_geom("parallel3d_vec", count, g.num_detectors, vectors)
+        proj = astra.create_proj_geom(
+            "cone_vec" if fan else "parallel3d_vec", count, g.num_detectors, vectors
+        )
         projector = astra.create_projector("cuda3d", proj, vol)
         try:
             torch.cuda.synchronize(volume.device)  # ASTRA works on its own stream
-            getattr(experimental, function)(projector, volume, projections)
+            for start in range(0, volume.shape[0], count):
+                part = slice(start, start + count)
+                # ASTRA orders projections (detector rows, angles, columns): one row for a fan
+                getattr(experimental, function)(projector, volume[part], projections[part])
         finally:
             astra.projector3d.delete(projector)

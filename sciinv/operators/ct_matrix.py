@@ -1,4 +1,4 @@
-"""Parallel-beam projectors as cached sparse matrices, applied to whole stacks at once."""
+"""Projectors of a slice as cached sparse matrices, applied to whole stacks at once."""
 
 from __future__ import annotations
 
@@ -12,52 +12,69 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sciinv.operators.ct_geometry import ParallelGeometry
+from sciinv.operators.ct_geometry import SliceGeometry
 
-_BLOCK = 2**21  # weights computed at a time (16 MiB for each of a few temporaries)
+_BLOCK = 2**18  # weights computed at a time: temporaries that stay in a cache
 
 
 def transpose_arrays(
-    geometry: ParallelGeometry, dtype: type[np.floating[Any]]
+    geometry: SliceGeometry, dtype: type[np.floating[Any]]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Build A^T (pixels x rays) as CSR arrays ``indptr, indices, values``, indices sorted.
 
     The weights are those of Joseph's method, computed in float64
-    (:meth:`~sciinv.operators.ct_geometry.ParallelGeometry.footprints`).
+    (:meth:`~sciinv.operators.ct_geometry.SliceGeometry.footprints`).
     """
     g = geometry
     cos, sin = g.directions()
-    half, height = g.footprints()
+    main, height = g.footprints()
+    per_ray = main.shape[1] > 1
+    widest = main.max(1)
     index = index_type(g)
-    taps = np.arange(int(np.floor(2 * half.max())) + 1)
-    base = (np.arange(len(cos)) * g.num_detectors)[None, :, None]
+    base = np.arange(len(cos), dtype=index)[None, :, None] * index(g.num_detectors)
     x, y = g.x(), g.y()
     pixels = np.stack([np.tile(x, g.rows), np.repeat(y, g.cols)])
-    step = max(1, _BLOCK // (len(cos) * len(taps)))
+    _, spread = g.landing(x[None, :], y[:, None], cos[0], sin[0])
+    near = int(np.floor(2 * np.max(spread) * widest.max())) + 1
+    step = max(1, _BLOCK // (len(cos) * near))
     counts, indices, values = [], [], []
     for start in range(0, g.num_pixels, step):
         px, py = pixels[:, start : start + step, None]
-        centre = (px * cos + py * sin + g.axis_shift) / g.detector_spacing
-        centre += (g.num_detectors - 1) / 2
-        ray = np.ceil(centre - half)[..., None] + taps
-        weight = np.abs(ray - centre[..., None])
-        weight *= (-height / half)[:, None]
-        weight += height[:, None]
-        used = (weight > 0) & (ray >= 0) & (ray < g.num_detectors)
+        centre, spread = g.landing(px, py, cos, sin)
+        reach = spread * widest
+        first = np.ceil(centre - reach)
+        taps = np.arange(int(np.floor(2 * reach.max())) + 1)
+        ray = first[..., None] + taps
+        used = (ray >= 0) & (ray < g.num_detectors)
+        used &= ray < (centre + reach)[..., None]
+        distance = np.abs(ray - centre[..., None])
+        if per_ray:
+            # main and height differ from ray to ray: look them up for those that are near
+            distance = distance[used] / np.broadcast_to(spread[..., None], used.shape)[used]
+            rays = (ray.astype(index) + base)[used]
+            weight = height.ravel()[rays] * (1 - distance / main.ravel()[rays])
+            positive = weight > 0
+            used[used] = positive
+            rays, weight = rays[positive], weight[positive]
+        else:
+            half = np.broadcast_to(reach, centre.shape)
+            weight = height - distance * (height[:, 0] / half)[..., None]
+            used &= weight > 0
+            rays, weight = (ray.astype(index) + base)[used], weight[used]
         counts.append(used.reshape(len(px), -1).sum(1))
-        indices.append((ray + base)[used].astype(index))
-        values.append(weight[used].astype(dtype))
+        indices.append(rays)
+        values.append(weight.astype(dtype))
     indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(index)
     return indptr, np.concatenate(indices), np.concatenate(values)
 
 
-def index_type(geometry: ParallelGeometry) -> type[np.signedinteger[Any]]:
+def index_type(geometry: SliceGeometry) -> type[np.signedinteger[Any]]:
     """int32 where it can count the weights: MKL then takes two thirds of the time of int64."""
     largest = max(geometry.nonzeros(), geometry.num_rays, geometry.num_pixels)
     return np.int32 if largest < 2**31 - 1 else np.int64
 
 
-def matrix_bytes(geometry: ParallelGeometry, dtype: torch.dtype) -> int:
+def matrix_bytes(geometry: SliceGeometry, dtype: torch.dtype) -> int:
     """Estimate the memory of A and A^T together before building them."""
     index = np.dtype(index_type(geometry)).itemsize
     value = 8 if dtype == torch.float64 else 4
@@ -68,15 +85,13 @@ def matrix_bytes(geometry: ParallelGeometry, dtype: torch.dtype) -> int:
 class MatrixEngine:
     """A and A^T as torch CSR matrices; they never change, so copies share them.
 
-    The weights are ASTRA's ``linear`` projector without its float32 rounding: handing out its own
-    matrix takes ASTRA four times as long as computing it here takes.
+    For parallel beams the weights are ASTRA's ``linear`` projector without its float32 rounding:
+    handing out its own matrix takes ASTRA four times as long as computing it here takes.
     """
 
     name = "csr"
 
-    def __init__(
-        self, geometry: ParallelGeometry, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, geometry: SliceGeometry, dtype: torch.dtype, device: torch.device) -> None:
         """Build both matrices on the CPU and move them to the device."""
         import scipy.sparse as sp
 
@@ -142,12 +157,12 @@ def _product(matrix: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
     return result.reshape(count, *shape).to(values.dtype)
 
 
-_cache: OrderedDict[tuple[ParallelGeometry, torch.dtype, str], MatrixEngine] = OrderedDict()
+_cache: OrderedDict[tuple[SliceGeometry, torch.dtype, str], MatrixEngine] = OrderedDict()
 _lock = threading.Lock()
 
 
 def matrix_engine(
-    geometry: ParallelGeometry, dtype: torch.dtype, device: torch.device, budget: int
+    geometry: SliceGeometry, dtype: torch.dtype, device: torch.device, budget: int
 ) -> MatrixEngine:
     """Return the matrices of a geometry, built once and kept while the total fits the budget.
 

@@ -1,6 +1,7 @@
-"""Filtered back-projection for parallel beams: ramp filters and an interpolating back-projector.
+"""Filtered back-projection: ramp filters and an interpolating back-projector.
 
-Kak and Slaney, Principles of Computerized Tomographic Imaging (1988), chapter 3.
+Kak and Slaney, Principles of Computerized Tomographic Imaging (1988), chapter 3. What parallel and
+fan beams do not share is asked of the geometry.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from sciinv.operators.ct_geometry import ParallelGeometry
+from sciinv.operators.ct_geometry import SliceGeometry
 
 Filter = Literal["ramp", "shepp-logan", "cosine", "hann"]
 FILTERS: tuple[str, ...] = get_args(Filter)
@@ -56,44 +57,52 @@ def filter_projections(sinograms: Tensor, spacing: float, name: str = "ramp") ->
     return torch.fft.irfft(spectrum, n=length)[..., :width]
 
 
-def interpolating_backprojection(sinograms: Tensor, geometry: ParallelGeometry) -> Tensor:
+def interpolating_backprojection(sinograms: Tensor, geometry: SliceGeometry) -> Tensor:
     """Sum over the angles of each view read at the pixel, linearly between detector pixels.
 
     This is the back-projection of the inversion formula, not the transpose of a projector.
 
-    :param sinograms: ``(N, angles, detectors)``.
+    :param sinograms: ``(N, angles, detectors)``, the detector widened by
+        :meth:`~sciinv.operators.ct_geometry.SliceGeometry.inversion_margins`.
     :return: ``(N, rows, cols)``; pixels off the detector receive nothing from that view.
     """
     count, _, width = sinograms.shape
+    skipped, _ = geometry.inversion_margins()
     device, dtype = sinograms.device, sinograms.dtype
     precise = torch.float32 if device.type == "mps" else torch.float64
-    x = torch.from_numpy(geometry.x()).to(device, precise)
-    y = torch.from_numpy(geometry.y()).to(device, precise)
-    cos, sin = geometry.directions()
+    x = torch.from_numpy(geometry.x()).to(device, precise)[None, :]
+    y = torch.from_numpy(geometry.y()).to(device, precise)[:, None]
+    cos, sin = (v.tolist() for v in geometry.directions())
     # one zero detector pixel at either end; (angle, detector, N) keeps the gathered rows together
     source = torch.nn.functional.pad(sinograms, (1, 1)).permute(1, 2, 0).contiguous()
     out = torch.zeros((geometry.num_pixels, count), dtype=dtype, device=device)
     for index in range(len(geometry.angles)):
-        u = cos[index] * x[None, :] + sin[index] * y[:, None] + geometry.axis_shift
-        position = (u.flatten() / geometry.detector_spacing + (width - 1) / 2).clamp_(-1, width)
+        centre, _ = geometry.landing(x, y, cos[index], sin[index])
+        position = (centre.flatten() + skipped).clamp_(-1, width)
         lower = position.floor().clamp_(max=width - 1)
         fraction = (position - lower).to(dtype).unsqueeze(-1)
         at = lower.long() + 1
         left = source[index].index_select(0, at)
         right = source[index].index_select(0, at + 1)
-        out += torch.lerp(left, right, fraction.expand_as(left))
+        value = torch.lerp(left, right, fraction.expand_as(left))
+        factor = geometry.inversion_distance(x, y, cos[index], sin[index])
+        if factor is None:
+            out += value
+        else:
+            out += value * factor.to(dtype).reshape(-1, 1)
     return out.T.contiguous().reshape(count, geometry.rows, geometry.cols)
 
 
 def filtered_backprojection(
-    sinograms: Tensor, geometry: ParallelGeometry, name: str = "ramp"
+    sinograms: Tensor, geometry: SliceGeometry, name: str = "ramp"
 ) -> Tensor:
-    """Invert parallel projections, ``(N, angles, detectors) -> (N, rows, cols)`` in 1/mm.
+    """Invert projections, ``(N, angles, detectors) -> (N, rows, cols)`` in 1/mm.
 
-    Each view is weighted by its share of half a turn
-    (:meth:`~sciinv.operators.ct_geometry.ParallelGeometry.angular_weights`), so uneven, unsorted
-    and full-turn angles come out right.
+    Each ray is weighted by its share of the integral over the angles
+    (:meth:`~sciinv.operators.ct_geometry.SliceGeometry.inversion_weights`), so uneven, unsorted
+    and repeated angles come out right.
     """
-    weights = torch.from_numpy(geometry.angular_weights()).to(sinograms)
-    filtered = filter_projections(sinograms, geometry.detector_spacing, name)
-    return interpolating_backprojection(filtered * weights[:, None], geometry)
+    weights = torch.from_numpy(geometry.inversion_weights()).to(sinograms)
+    weighted = torch.nn.functional.pad(sinograms * weights, geometry.inversion_margins())
+    filtered = filter_projections(weighted, geometry.axis_spacing, name)
+    return interpolating_backprojection(filtered, geometry)
