@@ -67,12 +67,12 @@ class Result:
     """A reconstruction with its uncertainty. Arrays are NumPy; values are in ``units``.
 
     :param samples: posterior samples ``(S, slices, *image_shape)``, float32 (CT) or complex64
-        (MRI).
+        (MRI, diffraction).
     :param baseline: classical reconstruction ``(slices, *image_shape)`` of the same kind.
     :param baseline_name: how the baseline was made, for example ``"FBP"``.
     :param visible: bool ``(slices, *image_shape)``; False where the data cannot see the pixel, so
         that only the prior speaks there. All statistics are set to 0 at these pixels.
-    :param kind: ``"mri"`` or ``"ct"``.
+    :param kind: ``"mri"``, ``"ct"`` or ``"diffraction"``.
     :param units: unit of the values, for example ``"1/mm"`` or ``"a.u."``.
     :param affine: 4 x 4 voxel (row, column, slice) index to RAS mm.
     :param name: name of the scan (stem of its file).
@@ -100,7 +100,7 @@ class Result:
     baseline: NDArray[Any]
     baseline_name: str
     visible: NDArray[np.bool_]
-    kind: Literal["mri", "ct"]
+    kind: Literal["mri", "ct", "diffraction"]
     units: str
     affine: NDArray[np.float64]
     name: str
@@ -127,8 +127,8 @@ class Result:
                 problems.append(f"{name}: found shape {array.shape}, expected {shape}")
         if self.visible.dtype != np.bool_:
             problems.append(f"visible: found {self.visible.dtype}, expected bool")
-        if self.kind not in ("mri", "ct"):
-            problems.append(f"kind: found {self.kind!r}, expected 'mri' or 'ct'")
+        if self.kind not in ("mri", "ct", "diffraction"):
+            problems.append(f"kind: found {self.kind!r}, expected 'mri', 'ct' or 'diffraction'")
         affine = np.asarray(self.affine)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             problems.append("affine: expected a finite 4 x 4 matrix")

@@ -13,6 +13,7 @@ from sciinv.lazy import attach
 __all__ = [
     "cg_sense",
     "fbp",
+    "hio",
     "l1_wavelet",
     "sirt",
     "solve_tv",
@@ -27,6 +28,7 @@ __all__ = [
 _LAZY = {
     "cg_sense": "sciinv.baselines.least_squares",
     "fbp": "sciinv.baselines.backprojection",
+    "hio": "sciinv.baselines.fienup",
     "l1_wavelet": "sciinv.baselines.sparse",
     "sirt": "sciinv.baselines.algebraic",
     "solve_tv": "sciinv.baselines.total_variation",
@@ -39,6 +41,7 @@ _LAZY = {
 if TYPE_CHECKING:
     from sciinv.baselines.algebraic import sirt
     from sciinv.baselines.backprojection import fbp, zero_filled
+    from sciinv.baselines.fienup import hio
     from sciinv.baselines.least_squares import cg_sense
     from sciinv.baselines.sparse import l1_wavelet
     from sciinv.baselines.strength import tv_lambda, wavelet_lambda

@@ -1,4 +1,4 @@
-"""Measurement operators: deepinv ``LinearPhysics`` with exact adjoints, shapes and declarations.
+"""Measurement operators: deepinv ``Physics`` with exact adjoints, shapes and declarations.
 
 Operators are imported on first use, so that using one does not load the libraries of the others.
 """
@@ -11,13 +11,21 @@ from sciinv.lazy import attach
 
 __all__ = [
     "ALL_OPERATORS",
+    "AmplitudeLikelihood",
     "BeerLambertLikelihood",
     "CartesianMRI",
+    "CodedDiffraction",
+    "FanBeamCT",
+    "FourierPhaseRetrieval",
     "GaussianLikelihood",
     "LinearOperator",
+    "NonCartesianMRI",
+    "NonlinearOperator",
     "ParallelBeamCT",
+    "PoissonLikelihood",
     "WhitenedOperator",
     "estimate_coil_maps",
+    "likelihood_of",
     "low_resolution_phase",
     "noise_sigma",
     "sensitivity_support",
@@ -27,13 +35,21 @@ __all__ = [
 # name -> module that defines it; resolved on first access (PEP 562). No module may be called like
 # an exported name: importing it would hide the name.
 _LAZY = {
+    "AmplitudeLikelihood": "sciinv.operators.likelihoods",
     "BeerLambertLikelihood": "sciinv.operators.likelihoods",
     "CartesianMRI": "sciinv.operators.mri",
+    "CodedDiffraction": "sciinv.operators.phase",
+    "FanBeamCT": "sciinv.operators.fan",
+    "FourierPhaseRetrieval": "sciinv.operators.phase",
     "GaussianLikelihood": "sciinv.operators.likelihoods",
     "LinearOperator": "sciinv.operators.base",
+    "NonCartesianMRI": "sciinv.operators.noncartesian",
+    "NonlinearOperator": "sciinv.operators.base",
     "ParallelBeamCT": "sciinv.operators.ct",
+    "PoissonLikelihood": "sciinv.operators.likelihoods",
     "WhitenedOperator": "sciinv.operators.whitening",
     "estimate_coil_maps": "sciinv.operators.coils",
+    "likelihood_of": "sciinv.operators.likelihoods",
     "low_resolution_phase": "sciinv.operators.coils",
     "noise_sigma": "sciinv.operators.noise",
     "sensitivity_support": "sciinv.operators.coils",
@@ -41,19 +57,31 @@ _LAZY = {
 }
 
 if TYPE_CHECKING:
-    from sciinv.operators.base import LinearOperator
-    from sciinv.operators.coils import (
-        estimate_coil_maps,
-        low_resolution_phase,
-        sensitivity_support,
-    )
+    from sciinv.operators.base import LinearOperator, NonlinearOperator
+    from sciinv.operators.coils import estimate_coil_maps, low_resolution_phase, sensitivity_support
     from sciinv.operators.ct import ParallelBeamCT
-    from sciinv.operators.likelihoods import BeerLambertLikelihood, GaussianLikelihood
+    from sciinv.operators.fan import FanBeamCT
+    from sciinv.operators.likelihoods import (
+        AmplitudeLikelihood,
+        BeerLambertLikelihood,
+        GaussianLikelihood,
+        PoissonLikelihood,
+        likelihood_of,
+    )
     from sciinv.operators.mri import CartesianMRI
     from sciinv.operators.noise import noise_sigma
+    from sciinv.operators.noncartesian import NonCartesianMRI
+    from sciinv.operators.phase import CodedDiffraction, FourierPhaseRetrieval
     from sciinv.operators.whitening import WhitenedOperator, whiten
 
 __getattr__, __dir__ = attach(__name__, _LAZY, __all__)
 
 # every operator class that measures something; documentation and tests read this
-ALL_OPERATORS = ("CartesianMRI", "ParallelBeamCT")
+ALL_OPERATORS = (
+    "CartesianMRI",
+    "NonCartesianMRI",
+    "ParallelBeamCT",
+    "FanBeamCT",
+    "FourierPhaseRetrieval",
+    "CodedDiffraction",
+)

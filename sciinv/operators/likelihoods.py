@@ -346,6 +346,8 @@ class AmplitudeLikelihood(Likelihood):
 
     :param sigma: standard deviation of the amplitude.
     :param scale: measured units per unit of ``Ax``.
+    :param counts: ``y`` are photon counts (of gain ``4 sigma^2``): draws are Poisson, and so is the
+        expectation of the squared residual, which is small where hardly a photon is expected.
     :param rng: generator of the draws.
     """
 
@@ -357,13 +359,22 @@ class AmplitudeLikelihood(Likelihood):
         sigma: Tensor | float = 0.5,
         *,
         scale: Tensor | float = 1.0,
+        counts: bool = False,
         rng: torch.Generator | None = None,
     ) -> None:
         super().__init__(rng)
+        self.counts = counts
         self._parameter("sigma", sigma, expected="positive finite numbers")
         self._parameter("scale", scale, expected="positive finite numbers")
 
+    def _gain(self, like: Tensor) -> Tensor:
+        return 4 * self.sigma.to(like).square()
+
     def _draw(self, ax: Tensor) -> Tensor:
+        if self.counts:
+            gain = self._gain(ax)
+            mean = (self.scale.to(ax) * ax).clamp_min(0) / gain
+            return gain * torch.poisson(mean, generator=self.rng)
         amplitude = self._amplitude(ax) + self.sigma.to(ax) * self.randn_like(ax)
         return amplitude.clamp_min(0).square()
 
@@ -401,6 +412,12 @@ class AmplitudeLikelihood(Likelihood):
     def residual(self, y: Tensor, ax: Tensor) -> Tensor:
         """Return ``(sqrt(y) - sqrt(scale Ax)) / sigma``."""
         return (y.clamp_min(0).sqrt() - self._amplitude(ax)) / self.sigma.to(y)
+
+    def expected_square(self, ax: Tensor) -> Tensor:
+        """Return 1, or for counts what Poisson statistics expect."""
+        if not self.counts:
+            return super().expected_square(ax)
+        return _expected_square(self._amplitude(ax).square() / self._gain(ax))
 
 
 def likelihood_of(physics: Physics) -> Likelihood:

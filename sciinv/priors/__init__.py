@@ -13,6 +13,7 @@ __all__ = [
     "EDMDenoiser",
     "GaussianField",
     "GaussianMixture",
+    "SliceWise",
     "UNet",
     "available",
     "from_deepinv",
@@ -25,6 +26,7 @@ _LAZY = {
     "EDMDenoiser": "sciinv.priors.precondition",
     "GaussianField": "sciinv.priors.gaussian",
     "GaussianMixture": "sciinv.priors.mixture",
+    "SliceWise": "sciinv.priors.slicewise",
     "UNet": "sciinv.priors.network",
     "available": "sciinv.priors.store",
     "from_deepinv": "sciinv.priors.adapters",
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from sciinv.priors.mixture import GaussianMixture
     from sciinv.priors.network import UNet
     from sciinv.priors.precondition import EDMDenoiser
+    from sciinv.priors.slicewise import SliceWise
     from sciinv.priors.store import available, load, save
 
 __getattr__, __dir__ = attach(__name__, _LAZY, __all__)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from deepinv.physics import LinearPhysics
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,14 +25,16 @@ from sciinv.baselines import cg_sense, fbp
 from sciinv.data.load import load
 from sciinv.data.scan import Scan
 from sciinv.errors import DataError, SciinvError
+from sciinv.priors import SliceWise
 from sciinv.priors import load as load_prior
 from sciinv.random import child_generators
+from sciinv.reconstruction.build import build_model
 from sciinv.reconstruction.effort import Effort, fit, fit_named, measure
-from sciinv.reconstruction.model import Model, build_model
+from sciinv.reconstruction.model import Model
 from sciinv.reconstruction.progress import Progress
 from sciinv.report.plain import plain
 from sciinv.result import Result, Status
-from sciinv.solvers import MMT, PnPHQS, Solver, StepInfo, available
+from sciinv.solvers import DPS, MMT, PnPHQS, Solver, StepInfo, available
 from sciinv.solvers.problem import Prior
 
 DEFAULT_BUDGET = 300.0
@@ -40,6 +43,17 @@ DEFAULT_PRIOR = "generic"
 # a prior of procedural images is wrong about real anatomy, below it right about local structure
 START_LEVEL = 0.25
 _SENSE_LAMBDA = 0.01
+_DPS_STEPS = 40
+_HIDDEN = {
+    "mri": "outside the coils' view",
+    "ct": "outside the scanned disc",
+    "diffraction": "outside the object that phasing found",
+}
+_BASELINES = {
+    "mri": "CG-SENSE",
+    "ct": "filtered back-projection",
+    "diffraction": "hybrid input-output",
+}
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,7 @@ def reconstruct(
     children = child_generators(generator, job.scan.num_slices)
     plan: Plan | None = None
     for position, index in enumerate(job.indices):
-        model = job.model(index, noise_std, scale)
+        model = job.model(index, noise_std, scale, seed)
         baseline = job.baseline(model)
         if plan is None:
             job.progress.preview(model.to_physical(baseline), f"{job.baseline_name}, slice {index}")
@@ -142,7 +156,7 @@ def plan_run(
 ) -> Plan:
     """Return what :func:`reconstruct` would do; arguments as there. Nothing is sampled."""
     job = _Job(scan, prior, solver, progress or Progress(), slices)
-    model = job.model(job.indices[0], noise_std, scale)
+    model = job.model(job.indices[0], noise_std, scale, 0)
     return job.plan(model, num_samples, steps, krylov, time_budget)
 
 
@@ -184,11 +198,16 @@ class _Job:
                 found="none",
                 expected=f"0 to {self.scan.num_slices - 1}",
             )
-        self.channels = 2 if self.scan.kind == "mri" else 1
+        self.kind = self.scan.kind
+        self.channels = 1 if self.kind == "ct" else 2
         self.prior_name, self.prior = _resolve_prior(prior, self.channels)
+        if len(self.scan.image_shape) == 3:
+            self.prior = SliceWise(self.prior)
         self.local = solver is None
-        self.solver_name, self.make = _resolve_solver(solver)
-        self.baseline_name = "CG-SENSE" if self.channels == 2 else "filtered back-projection"
+        # a likelihood of photon counts through a non-linear operator: only DPS takes it so far
+        default = "DPS" if self.kind == "diffraction" else "MMT"
+        self.solver_name, self.make = _resolve_solver(solver or default)
+        self.baseline_name = _BASELINES[self.kind]
 
     def timed(self, phase: str, begin: float) -> float:
         """Add the time since ``begin`` to a phase and return it."""
@@ -196,7 +215,7 @@ class _Job:
         self.timings[phase] = self.timings.get(phase, 0.0) + seconds
         return seconds
 
-    def model(self, index: int, noise_std: float | None, scale: float | None) -> Model:
+    def model(self, index: int, noise_std: float | None, scale: float | None, seed: int) -> Model:
         """Build the model of one slice."""
         begin = time.perf_counter()
         first = index == self.indices[0]
@@ -205,18 +224,20 @@ class _Job:
             if first:
                 self.progress.phase(phase, text, time.perf_counter() - begin)
 
-        model = build_model(self.scan, index, noise_std=noise_std, scale=scale, say=say)
+        model = build_model(self.scan, index, noise_std=noise_std, scale=scale, seed=seed, say=say)
         self.timed("model", begin)
         return model
 
     def baseline(self, model: Model) -> Tensor:
         """Make the classical preview in the prior's scale."""
         begin = time.perf_counter()
-        if self.channels == 2:
-            image = cg_sense(model.y, model.physics, lam=_SENSE_LAMBDA)
-        else:
-            assert model.measured is not None and model.whole is not None  # noqa: S101  CT
+        if model.start is not None:
+            image = model.start
+        elif isinstance(model.whole, LinearPhysics) and model.measured is not None:
             image = fbp(model.measured / model.scale, model.whole)
+        else:
+            assert isinstance(model.physics, LinearPhysics)  # noqa: S101  MRI
+            image = cg_sense(model.y, model.physics, lam=_SENSE_LAMBDA)
         self.timed("preview", begin)
         return image
 
@@ -234,11 +255,11 @@ class _Job:
         self.asked = {k: v for k, v in given.items() if v is not None and k in accepted}
         cost = measure(model, self.prior)
         share = budget / len(self.indices)
-        if self.local:
+        if self.local and model.start is None:
             effort = fit(
                 cost,
                 share,
-                ct=self.channels == 1,
+                ct=self.kind == "ct",
                 num_samples=num_samples,
                 steps=steps,
                 krylov=krylov,
@@ -246,8 +267,7 @@ class _Job:
             what = f"{effort.steps} steps, Krylov {effort.krylov}"
         else:
             # a named solver keeps its own steps: only the number of samples is fitted
-            solver = self.make(self.prior, **self.asked)
-            effort = fit_named(solver, cost, share, num_samples)
+            effort = fit_named(self._solver(model), cost, share, num_samples)
             what = f"{effort.steps} steps"
         seconds = effort.seconds * len(self.indices)
         if seconds > 1.2 * budget:
@@ -283,7 +303,9 @@ class _Job:
         effort = plan.effort
         start: Tensor | None = None
         if self.local:
-            start = self._point_estimate(model, baseline, effort)
+            start = model.start
+            if start is None:
+                start = self._point_estimate(model, baseline, effort)
             excess = model.misfit(start)
             model = model.with_noise(model.sigma * _noise_factor(model, excess))
             if position == 0 and excess > 1.25:
@@ -292,18 +314,10 @@ class _Job:
                     "(coil maps, geometry or artefacts); the noise level was raised to it."
                 )
             took = self.timed("point estimate", begin)
-            if position == 0:
+            if position == 0 and model.start is None:
                 self.progress.phase("estimate", f"PnPHQS, {effort.point_steps} steps", took)
             begin = time.perf_counter()
-            solver: Solver = MMT(
-                self.prior,
-                steps=effort.steps,
-                krylov=effort.krylov,
-                lanczos=effort.lanczos,
-                sigma_max=START_LEVEL,
-            )
-        else:
-            solver = self.make(self.prior, **self.asked)
+        solver = self._solver(model, effort)
         self.settings = solver.settings()
         if type(solver) not in self.used:
             self.used.insert(0, type(solver))
@@ -338,6 +352,22 @@ class _Job:
             model,
         )
 
+    def _solver(self, model: Model, effort: Effort | None = None) -> Solver:
+        """Make the sampler: the named one as it is, or the default one near a start image."""
+        if not self.local:
+            return self.make(self.prior, **self.asked)
+        if model.start is not None:
+            steps = self.asked.get("steps", _DPS_STEPS)
+            return DPS(self.prior, steps=steps, sigma_max=START_LEVEL)
+        assert effort is not None  # noqa: S101
+        return MMT(
+            self.prior,
+            steps=effort.steps,
+            krylov=effort.krylov,
+            lanczos=effort.lanczos,
+            sigma_max=START_LEVEL,
+        )
+
     def _point_estimate(self, model: Model, baseline: Tensor, effort: Effort) -> Tensor:
         """Return the deterministic image that sampling starts from."""
         point = PnPHQS(self.prior, steps=effort.point_steps, cg=effort.cg)
@@ -367,14 +397,20 @@ class _Job:
         samples = np.stack([part.samples for part in parts], axis=1)
         visible = np.stack([part.visible for part in parts])
         notes = [*scan.notes]
-        if self.local:
+        if self.local and parts[0].model.start is not None:
+            notes.append(
+                "Phases were found by the hybrid input-output algorithm, the best of a few random "
+                "starts; DPS then sampled near that image. Other phasings that fit as well are not "
+                "explored, nor are shifts and the conjugate twin, which no pattern can tell apart."
+            )
+        elif self.local:
             notes.append(
                 "The samples explore the posterior near one point estimate (start level "
                 f"{START_LEVEL} of the intensity scale); name the solver, --solver MMT, to sample "
                 "from noise."
             )
         grid, part = scan.image_shape, parts[0].model.physics.image_shape
-        if grid != part:
+        if grid != part and scan.kind == "ct":
             size = "x".join(map(str, part))
             notes.append(
                 f"Outside the middle {size} pixels a quick reconstruction shows air: nothing is "
@@ -382,8 +418,8 @@ class _Job:
             )
         hidden = 1 - float(visible.mean())
         if hidden > 0:
-            why = "outside the coils' view" if scan.kind == "mri" else "outside the scanned disc"
-            why += " or empty" if grid != part else ""
+            why = _HIDDEN[scan.kind]
+            why += " or empty" if grid != part and scan.kind == "ct" else ""
             notes.append(
                 f"{hidden:.0%} of the image is {why}: the data say nothing there, it is masked."
             )

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 _ORTHOGONAL_MIN = 8  # slices from which cuts across the stack are worth a figure
 _STRIP_MAX = 8
+_DATA_AXES = {
+    "mri": ("ky", "kx"),
+    "ct": ("projection", "detector"),
+    "diffraction": ("detector row", "detector column"),
+}
 
 
 def window(
@@ -159,7 +164,9 @@ def residual(result: Result) -> bytes | None:
         vmax=top,
         aspect="auto",
     )
-    names = ("ky", "kx") if result.kind == "mri" else ("projection", "detector")
+    names = _DATA_AXES[result.kind]
+    if result.kind == "mri" and "NonCartesian" in str(result.provenance.get("operator", "")):
+        names = ("shot", "sample")
     axes.set_ylabel(names[0], fontsize=9)
     axes.set_xlabel(names[1], fontsize=9)
     axes.set_title(f"|data - model| / noise, from 0 (black) to {top:.2g}", fontsize=10)

@@ -1,0 +1,77 @@
+"""Models of diffraction patterns: iterative phasing finds the object, its extent and its scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from sciinv.data.scan import DiffractionGeometry, Scan
+from sciinv.errors import DataError
+from sciinv.operators import FourierPhaseRetrieval
+from sciinv.operators.likelihoods import AmplitudeLikelihood
+from sciinv.reconstruction.model import Model, middle
+
+# standard deviation of the square root of a Poisson count
+_AMPLITUDE_STD = 0.5
+_STARTS = 4
+
+
+def diffraction_model(
+    scan: Scan,
+    geometry: DiffractionGeometry,
+    index: int,
+    seed: int,
+    say: Callable[[str, str], None],
+) -> Model:
+    """Build the model of one pattern around the best of a few runs of iterative phasing.
+
+    The object is moved to the middle of the grid, which a pattern of intensities cannot tell, and
+    the grid is cut to it: what is outside is known to be empty.
+    """
+    from sciinv.baselines import hio
+    from sciinv.baselines.phasing import object_box, recentre
+
+    counts = torch.from_numpy(np.ascontiguousarray(scan.data[index]).astype(np.float32))[None, None]
+    valid = None
+    if scan.valid is not None:
+        valid = torch.from_numpy(np.ascontiguousarray(scan.valid[index]))
+    pattern = tuple(geometry.pattern_shape)
+
+    def operator(shape: tuple[int, ...]) -> FourierPhaseRetrieval:
+        return FourierPhaseRetrieval(
+            shape, channels=2, mode="intensity", pattern_shape=pattern, mask=valid
+        )
+
+    whole = operator(tuple(geometry.image_shape))
+    generator = torch.Generator().manual_seed(seed)
+    image, info = hio(counts, whole, starts=_STARTS, generator=generator, return_info=True)
+    image = recentre(image)
+    box = object_box(image)
+    part = image[(slice(None), slice(None), *middle(whole.image_shape, box))].contiguous()
+    amplitude = part.square().sum(1).sqrt()
+    bright = amplitude[amplitude > 0.2 * amplitude.max()]
+    if bright.numel() == 0:
+        raise DataError(scan.source, "data", found="a pattern without an object",
+                        expected="diffraction of a compact object")  # fmt: skip
+    scale = float(torch.quantile(bright, 0.95))
+    say(
+        "phasing",
+        f"HIO, the best of {_STARTS} starts: R-factor {float(info.r_factor[0]):.3f}, object within "
+        f"{'x'.join(map(str, box))} of {'x'.join(map(str, whole.image_shape))} pixels",
+    )
+    say("noise", "photon counts: the square root of a count has standard deviation 1/2")
+    say("scale", f"{scale:.3g} {scan.units} is 1 for the prior")
+    physics = operator(box)
+
+    def noise_model(level: float) -> AmplitudeLikelihood:
+        return AmplitudeLikelihood(_AMPLITUDE_STD * level, scale=scale**2, counts=True)
+
+    physics.noise_model = noise_model(1.0)
+    visible = np.zeros(whole.image_shape, dtype=bool)
+    visible[middle(whole.image_shape, box)] = True
+    return Model(
+        counts, physics, scale, 1.0, _AMPLITUDE_STD, 0.0, pattern, visible,
+        start=part / scale, noise_model=noise_model,
+    )  # fmt: skip
