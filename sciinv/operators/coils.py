@@ -100,6 +100,7 @@ def estimate_coil_maps(
         :func:`sensitivity_support`, and crops nothing inside that support. ``"soft"`` multiplies
         the maps by a weight instead that falls from 1 at that level ``1 - d`` to 0 at ``1 - 2 d``,
         so that an image has no hard edge there (their root sum of squares is then that weight).
+        With a ``threshold`` below the noise all eigenvalues are near 1 and neither drops anything.
     :param fold_phase: multiply the maps by :func:`low_resolution_phase`, so that the image becomes
         nearly real (for one set only). Otherwise their phase is that of the strongest combination
         of coils (which is smooth where the image is).

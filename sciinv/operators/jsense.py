@@ -22,7 +22,7 @@ def jsense_maps(
     kspace: Tensor,
     *,
     mask: Tensor | None = None,
-    kernel: int = 8,
+    kernel: int = 6,
     calibration: int | None = None,
     iterations: int = 10,
     inner_iterations: int = 10,
