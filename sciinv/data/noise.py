@@ -14,7 +14,9 @@ __all__ = [
     "calibration_region",
     "coil_noise",
     "estimate_mri_noise",
+    "estimate_noncartesian_noise",
     "estimate_sinogram_noise",
+    "noncartesian_coil_noise",
     "sinogram_noise_map",
 ]
 
@@ -136,6 +138,107 @@ def estimate_mri_noise(
     :raises DataError: fewer than 48 samples, or a mask of another shape.
     """
     return float(np.sqrt(np.mean(coil_noise(kspace, mask, readout_axis) ** 2)))
+
+
+def noncartesian_coil_noise(kspace: NDArray[Any], trajectory: NDArray[Any]) -> NDArray[np.float64]:
+    """Standard deviation per real component of each coil.
+
+    See :func:`estimate_noncartesian_noise`, which pools the coils.
+
+    :returns: ``(coils,)``.
+    """
+    z, k = np.asarray(kspace), np.asarray(trajectory, dtype=np.float64)
+    if z.ndim != 3 or k.ndim != 3 or k.shape[:2] != z.shape[1:]:
+        raise DataError(
+            "kspace",
+            "noise",
+            found=f"shape {z.shape} and a trajectory {k.shape}",
+            expected="(coils, shots, samples) and (shots, samples, dim)",
+        )
+    total = z.shape[1] * z.shape[2]
+    if total < _MIN_SAMPLES:
+        raise DataError(
+            "kspace", "noise", found=f"{total} samples", expected=f"{_MIN_SAMPLES} or more"
+        )
+    extent = np.abs(k).reshape(-1, k.shape[-1]).max(axis=0)
+    radius = np.sqrt(((k / np.where(extent > 0, extent, 1.0)) ** 2).sum(-1))
+    levels = [_outermost(z, radius)]
+    beyond = _beyond_the_image(z, k, radius)
+    if beyond is not None:
+        levels.append(beyond)
+    return np.asarray(np.min(levels, axis=0), dtype=np.float64)
+
+
+def _beyond_the_image(
+    z: NDArray[Any], k: NDArray[np.float64], radius: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Level of what no object inside the field of view can make, where readouts are oversampled.
+
+    Along a readout with steps of s cycles per field of view an object inside it has local
+    frequencies up to s / 2 cycles per sample. With s up to 1/2 a band-pass above 1/4 leaves noise
+    alone; it ends below 1/2, where receivers damp the noise too.
+    """
+    half = len(_BAND) // 2
+    if z.shape[2] <= 2 * half:
+        return None
+    delta = np.abs(np.diff(k, axis=1))
+    # not the centre, which is brighter than the stop band is dark
+    outside = radius[:, half:-half] > 0.25
+    # what fills the whole square is wider across its corners, so readouts along an axis come first
+    for step in (delta.sum(-1), np.sqrt((delta**2).sum(-1))):
+        windows = np.lib.stride_tricks.sliding_window_view(step, 2 * half, axis=1)
+        usable = outside & (windows.max(-1) <= _MAX_STEP)
+        if np.count_nonzero(usable) >= 10 * _MIN_SAMPLES:
+            break
+    else:
+        return None
+    filtered = _convolve(z, _BAND)[:, usable]
+    return _robust_std(np.stack([filtered.real, filtered.imag]), axis=(0, 2)).astype(np.float64)
+
+
+def _convolve(z: NDArray[Any], taps: NDArray[np.float64]) -> NDArray[Any]:
+    """Valid part of a convolution along the last axis, by Fourier transform."""
+    n = z.shape[-1]
+    spectrum = np.fft.fft(z, axis=-1) * np.fft.fft(taps, n)
+    return np.asarray(np.fft.ifft(spectrum, axis=-1)[..., len(taps) - 1 :])
+
+
+def _band_pass(low: float, high: float, taps: int, beta: float) -> NDArray[np.float64]:
+    """Kaiser-windowed band-pass between two frequencies in cycles per sample, of unit energy."""
+    t = np.arange(taps) - taps // 2
+    ideal = 2 * high * np.sinc(2 * high * t) - 2 * low * np.sinc(2 * low * t)
+    windowed = ideal * np.kaiser(taps, beta)
+    return np.asarray(windowed / np.sqrt((windowed**2).sum()))
+
+
+_MAX_STEP = 0.54
+# 50 dB below a quarter of a cycle
+_BAND = _band_pass(0.28, 0.44, 61, 4.55)
+
+
+def _outermost(values: NDArray[Any], distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Robust level of each coil among the samples farthest from the centre."""
+    wanted = max(_MIN_SAMPLES, int(_FRACTION * distance.size))
+    threshold = np.sort(distance, axis=None)[distance.size - wanted]
+    chosen = values[:, distance >= threshold]
+    return _robust_std(np.stack([chosen.real, chosen.imag]), axis=(0, 2)).astype(np.float64)
+
+
+def estimate_noncartesian_noise(kspace: NDArray[Any], trajectory: NDArray[Any]) -> float:
+    """Noise standard deviation per real component along any trajectory, pooled over the coils.
+
+    Two estimates, by median absolute values; signal can only raise either, so the lower one counts,
+    coil by coil. The twentieth of the samples (at least 48) that lies farthest from the centre of
+    k-space holds little signal. And where readouts are oversampled twice or more, as spokes usually
+    are, frequencies along the readout that belong to places outside the field of view hold none.
+    Without such readouts the first one alone overrates the noise of scans with strong signal at the
+    edge of k-space. Assumes noise that is independent from sample to sample.
+
+    :param kspace: ``(coils, shots, samples)``, one slice.
+    :param trajectory: ``(shots, samples, dim)``, cycles per field of view.
+    :raises DataError: fewer than 48 samples, or a trajectory of another shape.
+    """
+    return float(np.sqrt(np.mean(noncartesian_coil_noise(kspace, trajectory) ** 2)))
 
 
 def _second_differences(

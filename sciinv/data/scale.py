@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sciinv.data.noise import calibration_region
 from sciinv.errors import DataError
 
-__all__ = ["ct_scale", "low_resolution_magnitude", "mri_scale", "object_mask"]
+__all__ = ["ct_scale", "low_resolution_magnitude", "mri_scale", "noncartesian_scale", "object_mask"]
 
 
 def low_resolution_magnitude(
@@ -73,6 +73,20 @@ def mri_scale(
     value = float(np.percentile(low_resolution_magnitude(kspace, mask, coil_maps), 99.0))
     if not value > 0:
         raise DataError("kspace", "scale", found=value, expected="signal in the centre of k-space")
+    return value
+
+
+def noncartesian_scale(image: NDArray[Any]) -> float:
+    """99th percentile of the magnitude of a first image, as :func:`mri_scale` takes it.
+
+    :param image: combined gridded image (density-weighted adjoint or some CG steps), real or
+        complex, any shape. Its values must be those of the image itself: weights have to be scaled
+        so that the adjoint inverts the operator on average.
+    :raises DataError: the image is zero or not finite.
+    """
+    value = float(np.percentile(np.abs(np.asarray(image)), 99.0))
+    if not (np.isfinite(value) and value > 0):
+        raise DataError("image", "scale", found=value, expected="signal")
     return value
 
 

@@ -28,6 +28,8 @@ _TOLERANCE = 1e-3
 # a full trajectory fills at least this share of the grid; 1/8 leaves room for interpolation
 _FILLED = 0.8
 _LEAST = 1 / 8
+# below the one, another unit that fills the grid by more than the other is the right one
+_DOUBTFUL, _EXACT = 0.5, 0.95
 
 
 def to_cycles(
@@ -97,6 +99,13 @@ def suspected_unit(
     """
     k = np.asarray(values, dtype=np.float64)
     shape = tuple(image_shape)
+    best = _best_unit(k, fov, shape)
+    return None if best is None else best[1]
+
+
+def _best_unit(
+    k: NDArray[np.float64], fov: Sequence[float] | None, shape: tuple[int, ...]
+) -> tuple[float, str] | None:
     best: tuple[float, str] | None = None
     for unit in ("cycles/fov", *_PER_PIXEL, *_PER_FOV):
         factor = _factor(unit, fov, shape)
@@ -105,7 +114,7 @@ def suspected_unit(
         filled = _filling(k * factor, shape)
         if _FILLED <= filled <= 1 + 2 * _TOLERANCE and (best is None or filled > best[0]):
             best = (filled, unit)
-    return None if best is None else best[1]
+    return best
 
 
 def check_extent(
@@ -123,15 +132,20 @@ def check_extent(
     :param trajectory: cycles per field of view ``(..., dim)``.
     :param raw: the same in ``unit``, as the file has it.
     :param fov: mm; lets 1/m be recognised.
-    :raises DataError: beyond ``N / 2`` (with a tolerance of ``N / 1000``), or below an eighth of
-        that; the message names the unit that would fit.
+    :raises DataError: beyond ``N / 2`` (with a tolerance of ``N / 1000``); below an eighth of that;
+        below half of it, if another unit fills the grid. The message names the unit that would fit.
     """
     shape = tuple(image_shape)
     k = np.asarray(trajectory, dtype=np.float64)
     filled = _filling(k, shape)
-    if _LEAST <= filled <= 1 + 2 * _TOLERANCE:
-        return
     values = k if raw is None else np.asarray(raw, dtype=np.float64)
+    if _LEAST <= filled <= 1 + 2 * _TOLERANCE:
+        if filled >= _DOUBTFUL:
+            return
+        # an image finer than the resolution is allowed, but not if another unit fits to a hair
+        best = _best_unit(values, fov, shape)
+        if best is None or best[0] < _EXACT or best[1] == unit:
+            return
     largest = np.abs(values).reshape(-1, k.shape[-1]).max(axis=0, initial=0.0)
     axis = int(np.argmax(np.abs(k).reshape(-1, k.shape[-1]).max(axis=0) / np.asarray(shape)))
     extent = float(np.abs(k[..., axis]).max())
@@ -143,9 +157,8 @@ def check_extent(
         where,
         name,
         found=found,
-        expected=("at most" if outside else "at least")
-        + f" {shape[axis] / 2 if outside else shape[axis] / 16:g} cycles/FOV"
-        + f" for {shape[axis]} pixels",
+        expected=f"{'at most' if outside else 'nearly'} {shape[axis] / 2:g} cycles/FOV for "
+        f"{shape[axis]} pixels",
         hint=_hint(values, largest, axis, unit, fov, shape),
     )
 

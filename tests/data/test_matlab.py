@@ -46,6 +46,74 @@ def test_other_classes(tmp_path, name, kind):
     assert read_array(path, None) == 1.0  # the only numbers
 
 
+NESTED = {
+    "s": {
+        "x": np.arange(12.0).reshape(3, 4),
+        "inner": {"y": np.array([[1 + 2j, 3]]), "deep": {"z": np.int16(7)}},
+        "text": "hi",
+        "cells": np.array([[1, "x"]], dtype=object),
+        "empty": np.zeros((0, 0)),
+        "a_rather_long_name_of_a_field": 5.0,
+    },
+    "several": np.array([(1.0,), (2.0,)], dtype=[("x", object)]),
+    "n": 1.0,
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_fields_of_structures(tmp_path, packed):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, NESTED, do_compression=packed)
+    np.testing.assert_array_equal(read_array(path, "s.x"), NESTED["s"]["x"])
+    np.testing.assert_array_equal(read_array(path, "s.inner.y"), NESTED["s"]["inner"]["y"])
+    deep = read_array(path, "s.inner.deep.z")
+    assert (deep, deep.dtype) == (7, np.int16)
+    assert read_array(path, "s.a_rather_long_name_of_a_field") == 5.0
+    assert read_array(path, "s.empty").size == 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("s.X", ["X", "no such array", "x, inner, text"]),
+        ("s.innr.y", ["innr", "mean inner?"]),
+        ("t.x", ["t", "no such array"]),
+        ("s.text", ["s.text", "class char"]),
+        ("s.cells", ["s.cells", "class cell"]),
+        ("s.inner", ["s.inner", "class struct"]),
+        ("s.x.y", ["s.x", "numbers, not a structure"]),
+        ("n.x", ["n", "numbers, not a structure"]),
+        ("several.x", ["several", "array of structures"]),
+        ("s", ["class struct", "named by a dot", "s.x, s.inner"]),
+        ("s.", ["s"]),
+        (".x", ["a.mat"]),
+    ],
+)
+def test_wrong_fields(tmp_path, name, words, packed):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, NESTED, do_compression=packed)
+    with pytest.raises(DataError) as caught:
+        read_array(path, name)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+
+
+def test_a_file_of_one_structure_names_its_fields(tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"s": {"x": 1.0, "y": 2.0}})
+    with pytest.raises(DataError, match="s.x, s.y"):
+        read_array(path, None)
+
+
+def test_bomb_in_a_structure(tmp_path, monkeypatch):
+    monkeypatch.setattr("sciinv.data.files.MAX_UNBACKED_BYTES", 2**20)
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"s": {"m": np.zeros((2**12, 2**10), "f4")}}, do_compression=True)
+    with pytest.raises(DataError, match="bomb"):
+        read_array(path, "s.m")
+
+
 def test_sparse_is_refused(tmp_path):
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"m": scipy.sparse.eye(3).tocsc()})
@@ -82,6 +150,7 @@ def test_mutated_files(tmp_path, rng, packed):
         path.write_bytes(data[: rng.integers(200, len(data) + 1)])
         try:
             read_array(path, "m")
+            read_array(path, "s.x")
             outcomes.add("read")
         except DataError:
             outcomes.add("refused")
@@ -96,3 +165,13 @@ def test_real_files_read_as_by_scipy(real_data):
     ):
         expected = scipy.io.loadmat(real_data / name)[key]
         np.testing.assert_array_equal(read_array(real_data / name, key), expected)
+    full = scipy.io.loadmat(
+        real_data / "ct_fanbeam_htc2022_ta.mat", squeeze_me=True, struct_as_record=False
+    )["CtDataFull"]
+    for name, expected in (
+        ("CtDataFull.sinogram", full.sinogram),
+        ("CtDataFull.parameters.angles", full.parameters.angles),
+        ("CtDataFull.parameters.distanceSourceOrigin", full.parameters.distanceSourceOrigin),
+    ):
+        found = read_array(real_data / "ct_fanbeam_htc2022_ta.mat", name)
+        np.testing.assert_array_equal(np.squeeze(found), expected)

@@ -148,7 +148,8 @@ def _components(
         )
     if axes[-1] == "part":
         array, axes = array[..., 0] + 1j * array[..., 1], axes[:-1]
-    if array.dtype.kind == "c":
+    planar = array.dtype.kind == "c"
+    if planar:
         if "dim" in axes:
             raise DataError(
                 where, "trajectory", found='complex numbers along "dim"', expected="real numbers"
@@ -173,7 +174,7 @@ def _components(
             expected=f"{samples[0]} x {samples[1]} = {samples[0] * samples[1]} as the data",
         )
     array = np.broadcast_to(array, (*samples, array.shape[2]))
-    return _in_image_order(array.astype(np.float64), sidecar, table), where
+    return _in_image_order(array.astype(np.float64), sidecar, table, planar), where
 
 
 def _default_axes(sidecar: Sidecar, array: NDArray[Any]) -> tuple[str, ...]:
@@ -183,12 +184,20 @@ def _default_axes(sidecar: Sidecar, array: NDArray[Any]) -> tuple[str, ...]:
 
 
 def _in_image_order(
-    array: NDArray[np.float64], sidecar: Sidecar, table: Trajectory
+    array: NDArray[np.float64], sidecar: Sidecar, table: Trajectory, planar: bool
 ) -> NDArray[np.float64]:
+    """Sort (and negate) components; in ``kx + i ky`` x runs along the columns if not told."""
     count = array.shape[-1]
+    if count not in (2, 3):
+        raise DataError(
+            sidecar.path,
+            "mri.trajectory",
+            found=f"{count} components",
+            expected="2 or 3, one for each image axis",
+        )
     order = ("partition", "row", "column")[-count:]
-    dims = table.dims or order
-    if count not in (2, 3) or sorted(d.lstrip("-") for d in dims) != sorted(order):
+    dims = table.dims or (("column", "row") if planar else order)
+    if sorted(d.lstrip("-") for d in dims) != sorted(order):
         raise DataError(
             sidecar.path,
             "mri.trajectory.dims",
