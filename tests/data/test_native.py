@@ -181,7 +181,11 @@ def test_nothing_optional_of_a_trajectory(tmp_path, noncartesian):
             lambda f: f.__delitem__("geometry/readout_times"),
             ["readout_times", "field map"],
         ),
-        ("diffraction", lambda f: geometry(f, "pattern_shape", [8, 9]), ["oversampling", "expected 2"]),
+        (
+            "diffraction",
+            lambda f: geometry(f, "pattern_shape", [8, 9]),
+            ["oversampling", "expected 2"],
+        ),
         ("diffraction", lambda f: geometry(f, "oversampling", [2.0, 2.0]), ["oversampling", "3"]),
         ("diffraction", lambda f: geometry(f, "image_shape", [6, 4, 5]), ["image_shape", "most"]),
     ],
