@@ -90,8 +90,8 @@ def align(
     :raises DataError: shapes differ, not one to three axes, NaN, or an image of zeros.
     """
     a, b = np.asarray(x), np.asarray(reference)
-    for name, value in (("x", a), ("reference", b)):
-        real(value, "align", name)
+    for name, image in (("x", a), ("reference", b)):
+        real(image, "align", name)
     if a.shape != b.shape or not 1 <= a.ndim <= 3:
         raise DataError(
             "align", "x", found=f"shape {a.shape}", expected=f"{b.shape}, one to three axes"
@@ -100,17 +100,18 @@ def align(
         raise DataError("align", "upsample", found=upsample, expected="a whole number from 1")
     complex_ = np.iscomplexobj(a) or np.iscomplexobj(b)
     kind: Any = np.complex128 if complex_ else np.float64
-    a, b = a.astype(kind), b.astype(kind)
+    a = a.astype(kind)
+    b = b.astype(kind)
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     if norms == 0:
         raise DataError("align", found="an image of zeros", expected="images with content")
-    candidates = []
+    candidates: list[tuple[float, bool, tuple[float, ...], complex]] = []
     for flipped in (False, True) if flip else (False,):
         z = conjugate_flip(a) if flipped else a
         shift, value = _best_shift(z, b, shifts=shifts, phase=phase, upsample=upsample)
         candidates.append((abs(value) if phase else value.real, flipped, shift, value))
     # the first of equals: not flipped
-    score, flipped, shift, value = max(candidates, key=lambda item: item[0])
+    top, flipped, shift, value = max(candidates, key=lambda item: item[0])
     z = conjugate_flip(a) if flipped else a
     z = _move(z, shift)
     # <z, b> = sum conj(z) b, so z times its phase fits b
@@ -120,7 +121,7 @@ def align(
     z = z * (np.exp(1j * angle) if complex_ else np.cos(angle))
     if not return_info:
         return z
-    return z, Alignment(flipped, shift, angle, score / norms)
+    return z, Alignment(flipped, shift, angle, top / norms)
 
 
 def conjugate_flip(x: Array) -> Array:
