@@ -8,7 +8,7 @@ import tifffile
 import torch
 from deepinv.physics import GaussianNoise
 
-from sciinv.baselines.hio import hio, self_twin
+from sciinv.baselines.fienup import hio, self_twin
 from sciinv.baselines.phasing import recentre
 from sciinv.baselines.projections import CodedSets, FourierSets, blur
 from sciinv.errors import DataError, IncompatibleError

@@ -140,9 +140,9 @@ def hio(
       Inverse Problems 21, 2005), likewise.
 
     With ``shrink_wrap`` the support is found on the way (Marchesini et al., Phys. Rev. B 68,
-    2003): at the end of every cycle the modulus of :math:`P_M x` is blurred by a Gaussian whose width
-    falls from 3 to 1 pixels, and what is above ``threshold`` of its maximum is the new support;
-    the object is moved to the centre. The support stays within the operator's image, so an image
+    2003): at the end of every cycle the modulus of :math:`P_M x` is blurred by a Gaussian whose
+    width falls from 3 to 1 pixels, and what is above ``threshold`` of its maximum is the new
+    support; the object is moved to the centre. The support stays within the operator's image, so an image
     of half the pattern's size is the loosest one. All starts run as one batch, and the one with the
     smallest R-factor is returned.
 
