@@ -42,9 +42,9 @@ class HIOStep:
 
 @dataclass(frozen=True)
 class HIOInfo:
-    """What a run found; start 0 is not the best one, ``best`` says which is.
+    """What a run found.
 
-    :param r_factor: ``sum | |F| - |model| | / sum |F|`` over the measured pixels of the image of
+    :param r_factors: ``sum | |F| - |model| | / sum |F|`` over the measured pixels of the image of
         every start, ``(B, starts)`` in float64.
     :param best: index of the smallest R-factor of each scan, ``(B,)``.
     :param history: R-factor of the iterate before every iteration, ``(B, starts, iterations)``.
@@ -56,13 +56,18 @@ class HIOInfo:
     :param notes: hints in words.
     """
 
-    r_factor: Tensor
+    r_factors: Tensor
     best: Tensor
     history: Tensor
     images: Tensor
     supports: Tensor
     symmetry: Tensor
     notes: tuple[str, ...]
+
+    @property
+    def r_factor(self) -> Tensor:
+        """R-factor of the best start of each scan, ``(B,)``."""
+        return self.r_factors.amin(1)
 
     @property
     def support(self) -> Tensor:
@@ -142,9 +147,9 @@ def hio(
     With ``shrink_wrap`` the support is found on the way (Marchesini et al., Phys. Rev. B 68,
     2003): at the end of every cycle the modulus of :math:`P_M x` is blurred by a Gaussian whose
     width falls from 3 to 1 pixels, and what is above ``threshold`` of its maximum is the new
-    support; the object is moved to the centre. The support stays within the operator's image, so an image
-    of half the pattern's size is the loosest one. All starts run as one batch, and the one with the
-    smallest R-factor is returned.
+    support; the object is moved to the centre. The support stays within the operator's image, so an
+    image of half the pattern's size is the loosest one. All starts run as one batch, and the one
+    with the smallest R-factor is returned.
 
     The result is known up to a global phase (here: the mean is real and positive), the conjugate
     mirror image and, without a support, the position. Nothing depends on the units.
@@ -229,9 +234,9 @@ def _best(
         seen = mask != 0
         amplitude, model = (torch.where(seen, v, torch.zeros_like(v)) for v in (amplitude, model))
     difference = (model - amplitude).abs().flatten(1).sum(1, dtype=torch.float64)
-    r_factor = difference / amplitude.flatten(1).sum(1, dtype=torch.float64)
-    r_factor = r_factor.reshape(batch, starts)
-    best = r_factor.argmin(1)
+    r_factors = difference / amplitude.flatten(1).sum(1, dtype=torch.float64)
+    r_factors = r_factors.reshape(batch, starts)
+    best = r_factors.argmin(1)
     stack = images.reshape(batch, starts, *images.shape[1:])
     chosen = stack[torch.arange(batch, device=best.device), best]
     if not return_info:
@@ -245,7 +250,7 @@ def _best(
         if (value := float(symmetry[scan, best[scan]])) > _TWIN
     ]
     info = HIOInfo(
-        r_factor=r_factor,
+        r_factors=r_factors,
         best=best,
         history=torch.stack(history, 1).reshape(batch, starts, -1),
         images=stack,
