@@ -31,30 +31,12 @@ def info(
 
 def _scan(scan: Scan) -> None:
     from sciinv.cli.console import phase_line, say
-    from sciinv.cli.reconstruct import describe
-    from sciinv.data.scan import MRIGeometry
+    from sciinv.data.describe import describe, details
 
     say(phase_line("file", scan.source.name))
     say(phase_line("scan", describe(scan)))
-    say(phase_line("data", f"{'x'.join(map(str, scan.data.shape))} {scan.data.dtype}"))
-    g = scan.geometry
-    if isinstance(g, MRIGeometry):
-        size = " x ".join(f"{v:.4g}" for v in g.voxel_size)
-        say(phase_line("voxel", f"{size} mm (slice, row, column)"))
-        say(phase_line("mask", f"{g.mask.mean():.1%} of k-space sampled"))
-        readout = "unknown" if g.readout_axis is None else f"image axis {g.readout_axis}"
-        say(phase_line("readout", readout))
-    else:
-        import numpy as np
-
-        low, high = np.rad2deg(g.angles.min()), np.rad2deg(g.angles.max())
-        say(phase_line("angles", f"{len(g.angles)}, {low:.4g} to {high:.4g} degrees"))
-        say(phase_line("detector", f"{g.num_detectors} x {g.detector_spacing:.4g} mm"))
-        say(phase_line("axis", f"{g.axis_shift:+.5g} mm from the middle of the detector"))
-        say(phase_line("pixel", f"{g.pixel_size:.4g} mm"))
-    say(phase_line("units", scan.units))
-    if scan.noise_std is not None:
-        say(phase_line("noise", f"{scan.noise_std:.4g} per real component (stated)"))
+    for name, text in details(scan):
+        say(phase_line(name, text))
     for key, value in scan.header.items():
         say(phase_line("header", f"{key}: {value}"))
     for note in scan.notes:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from deepinv.physics import Physics
+
     from sciinv.data.scan import Scan
 
 
@@ -36,25 +38,55 @@ def solvers(
 
 def fitting(scan: Scan) -> list[str]:
     """Names of the solvers that fit the scan's operator."""
-    from deepinv.physics import GaussianNoise
-
-    from sciinv.data.scan import MRIGeometry
-    from sciinv.operators import CartesianMRI, ParallelBeamCT
     from sciinv.solvers import compatible
 
+    return compatible(_operator(scan))
+
+
+def _operator(scan: Scan) -> Physics:
+    """An operator with the capabilities of the scan's: they depend on class and noise only."""
+    from deepinv.physics import GaussianNoise
+
+    from sciinv.data.scan import (
+        DiffractionGeometry,
+        FanGeometry,
+        MRIGeometry,
+        NonCartesianGeometry,
+    )
+    from sciinv.operators.ct import ParallelBeamCT
+    from sciinv.operators.fan import FanBeamCT
+    from sciinv.operators.mri import CartesianMRI
+    from sciinv.operators.noncartesian import NonCartesianMRI
+    from sciinv.operators.phase import FourierPhaseRetrieval
+
     g = scan.geometry
+    noise = GaussianNoise(1.0)
     if isinstance(g, MRIGeometry):
-        # the capabilities depend on the class and the number of coils, not on the values
-        return compatible(CartesianMRI(g.image_shape, noise_model=GaussianNoise(1.0)))
-    return compatible(
-        ParallelBeamCT(
+        return CartesianMRI(g.image_shape, noise_model=noise)
+    if isinstance(g, NonCartesianGeometry):
+        return NonCartesianMRI(g.image_shape, g.trajectory[:1], noise_model=noise)
+    if isinstance(g, DiffractionGeometry):
+        return FourierPhaseRetrieval(
+            g.image_shape, pattern_shape=g.pattern_shape, noise_model=noise
+        )
+    if isinstance(g, FanGeometry):
+        return FanBeamCT(
             g.image_shape,
             g.angles,
             num_detectors=g.num_detectors,
             detector_spacing=g.detector_spacing,
             pixel_size=g.pixel_size,
-            noise_model=GaussianNoise(1.0),
+            source_distance=g.source_distance,
+            detector_distance=g.detector_distance,
+            noise_model=noise,
         )
+    return ParallelBeamCT(
+        g.image_shape,
+        g.angles,
+        num_detectors=g.num_detectors,
+        detector_spacing=g.detector_spacing,
+        pixel_size=g.pixel_size,
+        noise_model=noise,
     )
 
 

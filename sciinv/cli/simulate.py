@@ -19,6 +19,22 @@ class Kind(StrEnum):
 
     MRI = "mri"
     CT = "ct"
+    DIFFRACTION = "diffraction"
+
+
+class Trajectory(StrEnum):
+    """Ways through k-space."""
+
+    CARTESIAN = "cartesian"
+    RADIAL = "radial"
+    SPIRAL = "spiral"
+
+
+class Beam(StrEnum):
+    """Shapes of the X-ray beam."""
+
+    PARALLEL = "parallel"
+    FAN = "fan"
 
 
 class Phantom(StrEnum):
@@ -39,18 +55,31 @@ def simulate(
     coils: int = typer.Option(8, min=1, metavar="N", help="MRI: receive coils."),
     acceleration: float = typer.Option(4.0, min=1.0, metavar="R", help="MRI: undersampling."),
     calibration: int = typer.Option(16, min=0, metavar="N", help="MRI: calibration lines."),
+    trajectory: Trajectory = typer.Option(Trajectory.CARTESIAN, help="MRI: way through k-space."),
     noise: float = typer.Option(
         0.01, min=0.0, metavar="STD", help="MRI: k-space noise per real component, image maximum 1."
     ),
-    angles: int = typer.Option(60, min=1, metavar="N", help="CT: projections over 180 degrees."),
+    beam: Beam = typer.Option(Beam.PARALLEL, help="CT: shape of the beam."),
+    angles: int = typer.Option(
+        60, min=1, metavar="N", help="CT: projections over 180 degrees, fan beam: 360."
+    ),
     dose: float = typer.Option(1e4, min=1.0, metavar="N", help="CT: photons per detector pixel."),
+    photons: float = typer.Option(
+        1e6, min=1.0, metavar="N", help="Diffraction: photons of the pattern."
+    ),
+    oversampling: float = typer.Option(
+        2.0, min=1.0, max=16.0, metavar="R", help="Diffraction: pattern over image size."
+    ),
+    beam_stop: float = typer.Option(
+        0.0, min=0.0, metavar="PIXELS", help="Diffraction: radius of the beam stop."
+    ),
     pixel_size: float = typer.Option(1.0, min=1e-6, metavar="MM", help="Pixel size."),
     seed: int = typer.Option(0, metavar="N", help="Seed of the object and the noise."),
     overwrite: bool = typer.Option(False, help="Replace an existing file."),
 ) -> None:
     """Simulate a scan of a phantom or an image, with the truth in the file for 'evaluate'."""
     from sciinv.cli.console import phase_line, say
-    from sciinv.cli.reconstruct import describe
+    from sciinv.data.describe import describe
     from sciinv.data.native import write_scan
     from sciinv.errors import DataError, SciinvError
 
@@ -63,7 +92,8 @@ def simulate(
         scan = make(
             kind.value, phantom.value, size=size, coils=coils, acceleration=acceleration,
             calibration=calibration, noise=noise, angles=angles, dose=dose, pixel_size=pixel_size,
-            seed=seed, image=pixels,
+            seed=seed, image=pixels, trajectory=trajectory.value, beam=beam.value,
+            photons=photons, oversampling=oversampling, beam_stop=beam_stop,
         )  # fmt: skip
     except ValueError as error:
         raise SciinvError(str(error)) from error
@@ -90,28 +120,50 @@ def make(
     pixel_size: float = 1.0,
     seed: int = 0,
     image: NDArray[Any] | None = None,
+    trajectory: str = "cartesian",
+    beam: str = "parallel",
+    photons: float = 1e6,
+    oversampling: float = 2.0,
+    beam_stop: float = 0.0,
 ) -> Scan:
     """Simulate a scan; the arguments are those of the command."""
     import numpy as np
 
     from sciinv.data.phantoms import scene, shepp_logan
-    from sciinv.data.simulate import simulate_ct, simulate_mri
+    from sciinv.data.simulate import (
+        simulate_ct,
+        simulate_diffraction,
+        simulate_fan,
+        simulate_mri,
+        simulate_noncartesian,
+    )
 
     rng = np.random.default_rng(seed)
-    mri = kind == "mri"
     if image is None:
         if phantom == "scene":
-            image = scene((size, size), rng, complex_=mri)
+            image = scene((size, size), rng, complex_=kind != "ct")
         else:
             image = shepp_logan((size, size))
-    if mri:
+    if kind == "diffraction":
+        return simulate_diffraction(
+            image, photons=photons, oversampling=oversampling, beam_stop=beam_stop, rng=rng,
+            pixel_size=(pixel_size,) * 3,
+        )  # fmt: skip
+    if kind == "mri" and trajectory in ("radial", "spiral"):
+        return simulate_noncartesian(
+            image, trajectory="radial" if trajectory == "radial" else "spiral", coils=coils,
+            acceleration=acceleration, noise_std=noise, rng=rng, voxel_size=(pixel_size,) * 3,
+            state_noise=False,
+        )  # fmt: skip
+    if kind == "mri":
         return simulate_mri(
             image, coils=coils, acceleration=acceleration, calibration_lines=calibration,
             noise_std=noise, rng=rng, voxel_size=(pixel_size,) * 3, state_noise=False,
         )  # fmt: skip
     # about the attenuation of water at 60 keV for a value of 1
     attenuation = 0.02 * np.clip(np.abs(image), 0, None)
-    return simulate_ct(attenuation, num_angles=angles, dose=dose, pixel_size=pixel_size, rng=rng)
+    make_ct = simulate_fan if beam == "fan" else simulate_ct
+    return make_ct(attenuation, num_angles=angles, dose=dose, pixel_size=pixel_size, rng=rng)
 
 
 def _read_image(path: Path) -> NDArray[Any]:
