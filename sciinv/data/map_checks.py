@@ -13,7 +13,11 @@ from sciinv.errors import DataError
 
 # widest low-resolution image looked at; sensitivities and outlines need no more
 _WIDEST = {2: 48, 3: 24}
+# Share of the signal that maps may leave unexplained. True maps leave up to 1 % with eight or more
+# calibration lines, wrong ones 16 % or more.
 _POOR = 0.1
+# share of noise in the energy above which nothing is said
+_NOISY = 0.25
 
 # kind, field, found, expected, hint: the fields of a Finding
 Facts = tuple[str, str, str, str, str]
@@ -95,6 +99,9 @@ def check_maps(
     seen = rss > 0.04 * np.quantile(rss, 0.99)
     pixels = images[:, seen]
     noise = noise_energy(scan, sampled, spatial)
+    # bright pixels are also those with more noise than on average
+    if noise.sum() * pixels.shape[1] > _NOISY * (np.abs(pixels) ** 2).sum():
+        return []
 
     def unexplained(candidate: NDArray[Any]) -> float:
         return _unexplained(pixels, _coarse(candidate, spatial)[:, seen], noise)
