@@ -13,6 +13,8 @@ from sciinv.errors import GeometryError
 TOLERANCE = 1e-4
 _BINS = 1000
 _LARGEST = 128
+# turns of phase that the field makes during the readout: real scans make tens at most
+_TURNS = 500
 # readout times at which the number of segments is chosen
 _CHECKED_TIMES = 400
 _CHUNK = 4096
@@ -50,24 +52,25 @@ class Segmentation:
         :param readout_times: seconds, ``(samples,)``.
         :param segments: their number; by default the smallest that keeps the error below
             ``tolerance``.
-        :raises GeometryError: if that takes more than 128 segments.
+        :raises GeometryError: if that takes more than 128 segments, or the units are implausible.
         """
         found, share = _histogram(frequencies.ravel())
         times, inverse = np.unique(readout_times, return_inverse=True)
         checked = times[:: max(1, len(times) // _CHECKED_TIMES)]
         checked = np.union1d(checked, times[-1:])
-        for count in range(1, _LARGEST + 1) if segments is None else (segments,):
+        turns = np.ptp(found) * np.ptp(times)
+        counts = range(1, _LARGEST + 1) if segments is None else (segments,)
+        for count in counts if turns <= _TURNS else ():
             nodes = _nodes(times, count)
             _, error = _fit(found, share, nodes, checked)
             if segments is not None or error <= tolerance:
                 weights, error = _fit(found, share, nodes, times)
                 if segments is not None or error <= tolerance:
                     return cls(nodes, weights[:, inverse.reshape(-1)], error)
-        spread, span = np.ptp(found), np.ptp(times)
         raise GeometryError(
-            f"field_map and readout_times: found {spread:.4g} Hz over {span:.4g} s, "
-            f"{spread * span:.4g} turns of phase, expected so few that {_LARGEST} segments do; "
-            "are the times in seconds and the field in Hz?"
+            f"field_map and readout_times: found {np.ptp(found):.4g} Hz over {np.ptp(times):.4g} s,"
+            f" {turns:.4g} turns of phase, expected at most {_TURNS} and so few that {_LARGEST} "
+            "segments do; are the times in seconds and the field in Hz?"
         )
 
 
