@@ -81,6 +81,10 @@ def compress_coils(
     coil maps from the compressed k-space, or compress known ones by
     :meth:`CoilCompression.apply`.
 
+    What it costs, as the change of a SENSE image of a real 16-coil brain: with 8 virtual coils
+    0.6 % (geometric: 0.2 %) of fully sampled data, and 5 % (2 %) at an acceleration of 4, where
+    the virtual coils have to separate aliased pixels, too; with the default energy 0.8 % there.
+
     :param kspace: complex ``(B, coils, *spatial)``, centred, zero where not sampled.
     :param coils: number of virtual coils; by default the smallest that holds ``energy`` in every
         scan.

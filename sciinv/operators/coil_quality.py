@@ -96,6 +96,10 @@ def map_quality(kspace: Tensor, maps: Tensor, mask: Tensor | None = None) -> Map
     leave 3 to 8 %, by an eighth over 10 %, and conjugated, permuted, mirrored or transposed ones
     16 % or more, called poor (the tests hold the sweep).
 
+    Necessary, not sufficient: maps estimated from the same samples were made to explain them. In
+    particular an object wider than the field of view, whose folded pixels no single set explains,
+    shows in the eigenvalues of ``estimate_coil_maps(..., sets=2, return_eigenvalues=True)``.
+
     :param kspace: complex ``(B, coils, *spatial)``, centred, zero where not sampled.
     :param maps: complex ``(B or 1, coils, *spatial)`` or ``(B or 1, sets, coils, *spatial)``.
     :param mask: sampled positions ``(*spatial)`` or ``(B, *spatial)``; by default where the k-space

@@ -199,6 +199,35 @@ def test_real_scan_agrees_with_the_noise_level_of_each_coil(real_data):
     assert 0.2 < float((correlation - torch.diag(correlation.diagonal())).abs().max()) < 0.9
 
 
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["brain16", "brain8"])
+def test_real_noise_of_half_of_the_lines_whitens_the_other_half(real_data, name):
+    if name == "brain16":
+        import h5py
+
+        with h5py.File(real_data / "mri_brain16ch_fastmri.h5") as file:
+            kspace = torch.from_numpy(file["kspace"][:1])
+    else:
+        kspace = torch.from_numpy(np.load(real_data / "mri_brain8ch_poisson.npy"))[None]
+    sampled = (kspace[0] != 0).any(0)
+    even = (torch.arange(kspace.shape[2]) % 2 == 0)[:, None]
+    first = estimate_noise_covariance(kspace, sampled & even)
+    second = estimate_noise_covariance(kspace, sampled & ~even)
+    matrix = whitening_matrix(first)
+    values = torch.linalg.eigvalsh(matrix @ second @ matrix.mH)
+    # two estimates of one covariance from T samples each: the eigenvalues of their ratio lie
+    # within Wachter's law (Ann. Statist. 8, 1980); Tyler's estimate counts as T c / (c + 1)
+    coils = kspace.shape[1]
+    count = max(48, 8 * coils, int((sampled & even).sum()) // 20)
+    y = (coils + 1) / count
+    h = (2 * y - y * y) ** 0.5
+    assert ((1 - h) / (1 - y)) ** 2 < float(values.min())
+    assert float(values.max()) < ((1 + h) / (1 - y)) ** 2
+    # without whitening they are far from it
+    spread = torch.linalg.eigvalsh(second)
+    assert float(spread[-1] / spread[0]) > 2 * ((1 + h) / (1 - h)) ** 2
+
+
 def test_refuses_covariances_that_cannot_be_whitened():
     psi = covariance(4)
     singular = psi.clone()
