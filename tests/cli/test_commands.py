@@ -253,6 +253,84 @@ def test_simulate_then_info(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["scan.h5"]
 
 
+@pytest.mark.parametrize(
+    ("words", "shape", "said"),
+    [
+        (
+            ("--trajectory", "radial", "--acceleration", 2, "--coils", 2),
+            (1, 2, 13, 32),
+            ["2D non-Cartesian MRI, 16x16, 2 coils, 13 shots x 32 samples, R = 0.62", "8 x 8"],
+        ),
+        (("--trajectory", "spiral", "--coils", 1), (1, 1, 16, 8), ["1 coil, 16 shots"]),
+        (
+            ("--kind", "ct", "--beam", "fan", "--angles", 9, "--pixel-size", 2),
+            (1, 9, 25),
+            ["fan-beam CT, 9 angles x 25 detectors", "source", "1.5 times", "0 to 320 degrees"],
+        ),
+        (
+            ("--kind", "diffraction", "--photons", 1e4, "--oversampling", 3, "--beam-stop", 2),
+            (1, 48, 48),
+            ["2D diffraction, pattern 48x48, image 16x16, oversampling 3 x 3", "of the pattern"],
+        ),
+    ],
+)
+def test_simulate_then_info_of_other_physics(tmp_path, words, shape, said):
+    file = tmp_path / "scan.h5"
+    ran = run("simulate", file, "--size", 16, *words)
+    assert ran.code == 0, ran.err
+    scan = load(file)
+    assert scan.data.shape == shape
+    assert scan.reference.shape == (1, 16, 16)
+    ran = run("info", file)
+    assert ran.code == 0, ran.err
+    for text in (*said, "solvers", "DPS"):
+        assert text in ran.out, ran.out
+
+
+SIDECARS = Path(__file__).resolve().parents[2] / "examples" / "sidecars"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "sidecar", "said"),
+    [
+        (
+            "mri_spiral20ch_ksp.mat",
+            "mri_spiral20ch",
+            ["non-Cartesian MRI, 192x192, 20 coils, 54 shots x 310 samples, R = 2.2",
+             "384 x 384 mm", "up to 95.79 x 95.82 cycles/FOV", "weights in the file"],
+        ),
+        (
+            "ct_fanbeam_htc2022_ta.mat",
+            "ct_fanbeam_htc2022_twelfth",
+            ["fan-beam CT, 61 angles x 560 detectors, image 256x256", "560 x 0.2 mm",
+             "410.66 mm to the axis", "143.08 mm", "1.348 times", "0.2966 mm", "61 of 721"],
+        ),
+        (
+            "ct_fanbeam_htc2022_ta.mat",
+            "ct_fanbeam_htc2022_twentyfourth",
+            ["31 angles", "1 of 24 views is used: 31 of 721"],
+        ),
+        (
+            "phase_bcdi_crystal.tif",
+            "phase_bcdi_crystal",
+            ["3D diffraction, pattern 72x128x128, image 36x64x64, oversampling 2 x 2 x 2",
+             "4.423e+07 in all", "counts below 4"],
+        ),
+        (
+            "phase_bcdi_crystal.tif",
+            "phase_bcdi_crystal_central",
+            ["2D diffraction, pattern 128x128, image 64x64", "only frame 36 of 72"],
+        ),
+    ],
+)  # fmt: skip
+def test_info_of_real_files(real_data, name, sidecar, said):
+    ran = run("info", real_data / name, "--sidecar", SIDECARS / f"{sidecar}.toml")
+    assert ran.code == 0, ran.err
+    for text in (name, *said):
+        assert text in ran.out, ran.out
+
+
 def test_simulate_ct_from_an_image(tmp_path):
     np.save(tmp_path / "image.npy", np.ones((16, 16)))
     words = ("--kind", "ct", "--image", tmp_path / "image.npy", "--angles", 12)

@@ -10,10 +10,20 @@ from sciinv.data.noise import (
     calibration_region,
     coil_noise,
     estimate_mri_noise,
+    estimate_noncartesian_noise,
     estimate_sinogram_noise,
+    noncartesian_coil_noise,
     sinogram_noise_map,
 )
-from sciinv.data.scale import ct_scale, low_resolution_magnitude, mri_scale, object_mask
+from sciinv.data.phantoms import scene, shepp_logan
+from sciinv.data.scale import (
+    ct_scale,
+    low_resolution_magnitude,
+    mri_scale,
+    noncartesian_scale,
+    object_mask,
+)
+from sciinv.data.simulate import simulate_noncartesian
 from sciinv.errors import DataError
 
 
@@ -228,3 +238,83 @@ def test_noise_map_of_real_counts(real_data, request):
         used = valid & (implied >= low) & (implied < high)
         # the smoothed line integral of few counts is biased (log of a noisy mean), hence 15 %
         assert np.mean(counts[used]) == pytest.approx(np.mean(implied[used]), rel=0.15)
+
+
+# any trajectory -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("rate", [1.0, 4.0])
+@pytest.mark.parametrize("std", [0.005, 0.02, 0.1])
+def test_noise_along_oversampled_spokes(rate, std):
+    """Beyond the image there is noise alone, even with sharp edges: within 10 %, as asked."""
+    scan = simulate_noncartesian(
+        shepp_logan((64, 64)), acceleration=rate, coils=4, noise_std=std, rng=0
+    )
+    k = scan.geometry.trajectory
+    assert estimate_noncartesian_noise(scan.data[0], k) == pytest.approx(std, rel=0.1)
+    # the outermost samples alone would not do
+    if std < 0.1:
+        ends = scan.data[0][:, :, [0, 1, 2, 3]]
+        assert np.median(np.abs(ends.real)) / 0.6745 > 1.2 * std
+
+
+def test_noise_of_an_object_that_fills_the_field_of_view():
+    """Its corners reach beyond on oblique spokes, so those along the axes count."""
+    rng = np.random.default_rng(3)
+    x = scene((128, 128), rng, complex_=True)
+    scan = simulate_noncartesian(x, acceleration=4.0, coils=4, noise_std=0.02, rng=0)
+    found = estimate_noncartesian_noise(scan.data[0], scan.geometry.trajectory)
+    assert found == pytest.approx(0.02, rel=0.1)
+
+
+def test_noise_along_a_spiral():
+    """Steps of a cycle per field of view: the outermost samples, where k-space is nearly empty."""
+    n = 96
+    y, x = np.mgrid[:n, :n] - n / 2
+    smooth = 1 / (1 + np.exp((np.hypot(x, y) - n / 3) / 1.5))
+    scan = simulate_noncartesian(smooth, trajectory="spiral", coils=4, noise_std=0.02, rng=0)
+    found = estimate_noncartesian_noise(scan.data[0], scan.geometry.trajectory)
+    assert found == pytest.approx(0.02, rel=0.1)
+
+
+def test_coils_and_units_of_noise_along_a_trajectory(rng):
+    """Pure noise: every coil has its level, and the estimate scales with the data."""
+    k = simulate_noncartesian(np.ones((64, 64)), coils=1).geometry.trajectory
+    levels = np.array([0.5, 1.0, 3.0])
+    z = rng.standard_normal((3, *k.shape[:2], 2)) @ [1, 1j] * levels[:, None, None]
+    found = noncartesian_coil_noise(z, k)
+    np.testing.assert_allclose(found, levels, rtol=0.1)
+    assert estimate_noncartesian_noise(z, k) == pytest.approx(np.sqrt((found**2).mean()))
+    np.testing.assert_allclose(noncartesian_coil_noise(1e-6 * z, k), 1e-6 * found)
+
+
+@pytest.mark.parametrize(
+    ("shape", "trajectory", "word"),
+    [
+        ((2, 4, 8), (4, 8, 2), "32 samples"),
+        ((2, 4, 80), (4, 79, 2), "trajectory"),
+        ((4, 80), (4, 80, 2), "coils, shots, samples"),
+    ],
+)
+def test_noise_along_a_trajectory_refuses(shape, trajectory, word):
+    with pytest.raises(DataError, match=word):
+        estimate_noncartesian_noise(np.ones(shape, complex), np.zeros(trajectory))
+
+
+def test_scale_of_a_gridded_image(rng):
+    x = rng.standard_normal((40, 50)) * np.exp(1j)
+    assert noncartesian_scale(x) == pytest.approx(np.percentile(np.abs(x), 99))
+    for bad in (np.zeros((4, 4)), np.full((4, 4), np.nan)):
+        with pytest.raises(DataError, match="scale"):
+            noncartesian_scale(bad)
+
+
+@pytest.mark.data
+def test_real_spiral_noise_agrees_with_its_last_samples(real_data, request):
+    root = request.config.rootpath
+    scan = load(
+        real_data / "mri_spiral20ch_ksp.mat",
+        sidecar=root / "examples" / "sidecars" / "mri_spiral20ch.toml",
+    )
+    z = scan.data[0][:, :, -8:]  # the outermost 8 of 310 samples of each shot
+    coils = np.median(np.abs(np.stack([z.real, z.imag])), axis=(0, 2, 3)) / 0.6745
+    found = noncartesian_coil_noise(scan.data[0], scan.geometry.trajectory)
+    np.testing.assert_allclose(found, coils, rtol=0.15)
