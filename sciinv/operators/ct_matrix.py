@@ -14,56 +14,59 @@ from torch import Tensor
 
 from sciinv.operators.ct_geometry import SliceGeometry
 
-_BLOCK = 2**18  # weights computed at a time: temporaries that stay in a cache
+_BLOCK = 2**17  # weights computed at a time: temporaries that stay in a cache
 
 
-def transpose_arrays(
+def ray_arrays(
     geometry: SliceGeometry, dtype: type[np.floating[Any]]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Build A^T (pixels x rays) as CSR arrays ``indptr, indices, values``, indices sorted.
+    """Build A (rays x pixels) as CSR arrays ``indptr, indices, values``, in the order of a ray.
 
     The weights are those of Joseph's method, computed in float64
-    (:meth:`~sciinv.operators.ct_geometry.SliceGeometry.footprints`).
+    (:meth:`~sciinv.operators.ct_geometry.SliceGeometry.footprints`): a ray lies between two pixels
+    on every row, or on every column where it is flatter than 45 degrees.
     """
     g = geometry
-    cos, sin = g.directions()
-    main, height = g.footprints()
-    per_ray = main.shape[1] > 1
-    widest = main.max(1)
     index = index_type(g)
-    base = np.arange(len(cos), dtype=index)[None, :, None] * index(g.num_detectors)
-    x, y = g.x(), g.y()
-    pixels = np.stack([np.tile(x, g.rows), np.repeat(y, g.cols)])
-    _, spread = g.landing(x[None, :], y[:, None], cos[0], sin[0])
-    near = int(np.floor(2 * np.max(spread) * widest.max())) + 1
-    step = max(1, _BLOCK // (len(cos) * near))
+    nx, ny, q = (v.reshape(-1, 1) for v in np.broadcast_arrays(*g.rays()))
+    by_rows = np.abs(nx) > np.abs(ny)
+    main, other = np.where(by_rows, nx, ny), np.where(by_rows, ny, nx)
+    lines, along = (np.where(by_rows, *n) for n in ((g.rows, g.cols), (g.cols, g.rows)))
+    # position across line l = slope l + offset, in pixels: rows grow against y, columns along x
+    slope = other / main
+    offset = np.where(by_rows, 1, -1) * q / (main * g.pixel_size)
+    offset += (along - 1) / 2 - slope * ((lines - 1) / 2)
+    height = g.pixel_size * np.hypot(nx, ny) / np.abs(main)
+    across = np.where(by_rows, 1, g.cols).astype(index)  # steps through the image
+    ahead = np.where(by_rows, g.cols, 1).astype(index)
+    along, lines = along.astype(index), lines.astype(index)
+    line = np.arange(max(g.rows, g.cols), dtype=index)[None, :]
+    step = max(1, _BLOCK // line.size)
     counts, indices, values = [], [], []
-    for start in range(0, g.num_pixels, step):
-        px, py = pixels[:, start : start + step, None]
-        centre, spread = g.landing(px, py, cos, sin)
-        reach = spread * widest
-        first = np.ceil(centre - reach)
-        taps = np.arange(int(np.floor(2 * reach.max())) + 1)
-        ray = first[..., None] + taps
-        used = (ray >= 0) & (ray < g.num_detectors)
-        used &= ray < (centre + reach)[..., None]
-        distance = np.abs(ray - centre[..., None])
-        if per_ray:
-            # main and height differ from ray to ray: look them up for those that are near
-            distance = distance[used] / np.broadcast_to(spread[..., None], used.shape)[used]
-            rays = (ray.astype(index) + base)[used]
-            weight = height.ravel()[rays] * (1 - distance / main.ravel()[rays])
-            positive = weight > 0
-            used[used] = positive
-            rays, weight = rays[positive], weight[positive]
-        else:
-            half = np.broadcast_to(reach, centre.shape)
-            weight = height - distance * (height[:, 0] / half)[..., None]
-            used &= weight > 0
-            rays, weight = (ray.astype(index) + base)[used], weight[used]
-        counts.append(used.reshape(len(px), -1).sum(1))
-        indices.append(rays)
-        values.append(weight.astype(dtype))
+    for start in range(0, g.num_rays, step):
+        part = slice(start, start + step)
+        position = np.clip(slope[part] * line + offset[part], -2, line.size + 1)
+        lower = np.floor(position)
+        position -= lower
+        lower = lower.astype(index)
+        shape = (*lower.shape, 2)
+        used = np.empty(shape, dtype=bool)
+        np.logical_and(lower >= 0, lower < along[part], out=used[..., 0])
+        np.logical_and(lower >= -1, lower < along[part] - 1, out=used[..., 1])
+        used[..., 1] &= position > 0
+        if g.rows != g.cols:
+            used &= (line < lines[part])[..., None]
+        pixel = np.empty(shape, dtype=index)
+        np.multiply(lower, across[part], out=pixel[..., 0])
+        pixel[..., 0] += line * ahead[part]
+        np.add(pixel[..., 0], across[part], out=pixel[..., 1])
+        weight = np.empty(shape, dtype=dtype)
+        position *= height[part]
+        weight[..., 0] = height[part] - position
+        weight[..., 1] = position
+        counts.append(np.count_nonzero(used, axis=(1, 2)))
+        indices.append(pixel[used])
+        values.append(weight[used])
     indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(index)
     return indptr, np.concatenate(indices), np.concatenate(values)
 
@@ -96,12 +99,14 @@ class MatrixEngine:
         import scipy.sparse as sp
 
         self.geometry = geometry
-        indptr, indices, values = transpose_arrays(
+        indptr, indices, values = ray_arrays(
             geometry, np.float64 if dtype == torch.float64 else np.float32
         )
-        shape = (geometry.num_pixels, geometry.num_rays)
-        transpose = sp.csr_matrix((values, indices, indptr), shape=shape)
+        shape = (geometry.num_rays, geometry.num_pixels)
+        transpose = sp.csr_matrix((values, indices, indptr), shape=shape).T.tocsr()
+        del indptr, indices, values
         self.transpose = _tensor(transpose, device)
+        # transposing sorts the indices, which torch's layout asks for
         self.matrix = _tensor(transpose.T.tocsr(), device)
 
     @property

@@ -104,32 +104,29 @@ def backproject(sinograms: Tensor, geometry: SliceGeometry) -> Tensor:
     device, dtype = sinograms.device, sinograms.dtype
     precise = _precise(device)
     g = geometry
-    source = sinograms.permute(1, 2, 0).contiguous()
-    x = torch.from_numpy(g.x()).to(device, precise)[None, :]
-    y = torch.from_numpy(g.y()).to(device, precise)[:, None]
-    cos, sin = g.directions()
     mains, heights = g.footprints()
     widest = mains.max(1)
     per_ray = mains.shape[1] > 1
-    tables = torch.from_numpy(np.stack([mains, heights])).to(device, precise)
+    table = torch.from_numpy(mains).to(device, precise)
+    scaled = sinograms * torch.from_numpy(heights).to(device, precise).to(dtype)
+    source = scaled.permute(1, 2, 0).contiguous()
+    x = torch.from_numpy(g.x()).to(device, precise)[None, :]
+    y = torch.from_numpy(g.y()).to(device, precise)[:, None]
+    cos, sin = (v.tolist() for v in g.directions())
     out = torch.zeros((g.rows, g.cols, count), dtype=dtype, device=device)
     step = _chunk(device, g.cols * count)
     for index in range(len(g.angles)):
         main: Any = float(mains[index, 0])
-        height: Any = float(heights[index, 0])
         for start in range(0, g.rows, step):
-            centre, spread = g.landing(
-                x, y[start : start + step], float(cos[index]), float(sin[index])
-            )
+            centre, spread = g.landing(x, y[start : start + step], cos[index], sin[index])
             reach = spread * float(widest[index])
             first = (centre - reach).ceil_()
             for tap in range(math.floor(2 * float(reach if not per_ray else reach.max())) + 1):
                 ray = first + tap
                 at = ray.clamp(0, width - 1).long().flatten()
                 if per_ray:
-                    main = tables[0, index].index_select(0, at).reshape(centre.shape)
-                    height = tables[1, index].index_select(0, at).reshape(centre.shape)
-                weight = (1 - (ray - centre).abs_() / (spread * main)).clamp_(min=0) * height
+                    main = table[index].index_select(0, at).reshape(centre.shape)
+                weight = (1 - (ray - centre).abs_() / (spread * main)).clamp_(min=0)
                 weight *= (ray >= 0) & (ray < width)
                 values = source[index].index_select(0, at).reshape(*centre.shape, count)
                 out[start : start + step].addcmul_(values, weight.to(dtype).unsqueeze(-1))
