@@ -209,3 +209,37 @@ def test_real_disc(real_data, name, step):
     assert g.magnification == pytest.approx(full.parameters.geometricMagnification)
     assert g.pixel_size == pytest.approx(2 * full.parameters.effectivePixelSizePost)
     assert g.detector_spacing == full.parameters.pixelSizePost
+
+
+# the rotation axis --------------------------------------------------------------------------------
+def simulated(shift, offset=0.0, span=2 * np.pi):
+    from sciinv.data.simulate import simulate_fan
+
+    c = np.arange(48) - 23.5
+    x, y = c[None], -c[:, None]
+    image = 0.02 * ((x - 5) ** 2 + (y + 4) ** 2 < 15**2) + 0.02 * ((x + 2) ** 2 + y**2 < 5**2)
+    return simulate_fan(image, num_angles=120, span=span, axis_shift=shift, detector_offset=offset)
+
+
+@pytest.mark.parametrize(("shift", "offset"), [(2.3, 0.0), (-1.7, 3.0)])
+def test_an_axis_that_is_not_stated_is_found(tmp_path, shift, offset):
+    scan = simulated(shift, offset)
+    g = scan.geometry
+    side = SIDE.replace("axis_shift = 0.5", f"detector_offset = {offset}").replace("40", "120")
+    side = side.replace("0.75", f"{g.detector_spacing}").replace("200.0", f"{g.source_distance}")
+    side = side.replace("100.0", f"{g.detector_distance}")
+    found = load(write(tmp_path, scan.data[0], side))
+    # a tenth of a pixel
+    assert found.geometry.axis_shift == pytest.approx(shift, abs=0.1)
+    column = (shift * 1.5 - offset) / g.detector_spacing + (g.num_detectors - 1) / 2
+    (note,) = [note for note in found.notes if "rotation axis" in note]
+    number = float(note.split("column ")[1].split(" ")[0])
+    assert number == pytest.approx(column, abs=0.15)
+
+
+def test_an_axis_that_cannot_be_found_is_assumed(tmp_path, rng):
+    """Half a turn of a fan measures too few lines twice."""
+    side = SIDE.replace("axis_shift = 0.5", "").replace("stop = 360", "stop = 180")
+    scan = load(write(tmp_path, sinogram(rng), side))
+    assert scan.geometry.axis_shift == 0.0
+    assert any("axis assumed in the detector centre" in note for note in scan.notes)

@@ -357,6 +357,25 @@ def test_mri_parts_maps_and_mask_from_files(tmp_path, rng):
     assert scan.geometry.readout_axis == 0  # complete columns: the readout runs along rows
 
 
+def test_a_suspicious_layout_is_noted(tmp_path):
+    """k-space that was not centred is read as it is, with a note that says so."""
+    from sciinv.data.phantoms import shepp_logan
+    from sciinv.data.simulate import simulate_mri
+
+    kspace = simulate_mri(shepp_logan((48, 40)), coils=4, acceleration=1.0, rng=0).data[0]
+    side = 'kind = "mri"\naxes = ["coil", "row", "column"]\n[mri]\ndc_first = '
+    for array, dc_first, suspicious in (
+        (kspace, "false", False),
+        (np.fft.ifftshift(kspace, axes=(1, 2)), "false", True),
+        (np.fft.ifftshift(kspace, axes=(1, 2)), "true", False),
+    ):
+        np.save(tmp_path / "scan.npy", array)
+        (tmp_path / "scan.toml").write_text(side + dc_first)
+        notes = [note for note in load(tmp_path / "scan.npy").notes if "suspicious" in note]
+        assert bool(notes) == suspicious, notes
+        assert not suspicious or "fftshift" in notes[0]
+
+
 def test_3d_encoding(tmp_path, rng):
     kspace = (rng.standard_normal((2, 4, 6, 5)) + 1j).astype(np.complex64)
     np.save(tmp_path / "k.npy", kspace)

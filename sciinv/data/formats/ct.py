@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sciinv.data.checks import ASSUMED_ORIENTATION, assumed_affine, to_radians
 from sciinv.data.correct import find_rotation_axis, flat_field, looks_like_photon_counts
+from sciinv.data.correct_fan import find_fan_axis_shift
 from sciinv.data.scan import CTGeometry, FanGeometry, ParallelGeometry, Scan
 from sciinv.data.sidecar import Sidecar
 from sciinv.errors import DataError
@@ -188,8 +189,26 @@ def _fan_axis(
     if sidecar.axis_column is not None:
         u = (sidecar.axis_column - centre) * geometry.detector_spacing + geometry.detector_offset
         return u / geometry.magnification
-    notes.append("the rotation axis is not stated: assumed on the ray through the detector middle")
-    return 0.0
+    # where the axis lands if it is on the ray through the middle of the detector
+    middle = geometry.detector_offset / geometry.magnification
+    try:
+        shift = find_fan_axis_shift(
+            integrals[len(integrals) // 2],
+            geometry.angles,
+            geometry.source_distance,
+            geometry.detector_distance,
+            geometry.detector_spacing,
+            detector_offset=geometry.detector_offset,
+        )
+    except DataError as error:
+        notes.append(f"rotation axis assumed in the detector centre, column {centre:g} ({error})")
+        return middle
+    u = shift * geometry.magnification - geometry.detector_offset
+    notes.append(
+        f"the rotation axis is not stated: found at column "
+        f"{u / geometry.detector_spacing + centre:.1f} (detector centre {centre:g})"
+    )
+    return shift
 
 
 def _lengths(

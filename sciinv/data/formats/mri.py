@@ -9,10 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciinv.data.checks import ASSUMED_ORIENTATION, assumed_affine, check_finite
+from sciinv.data.kspace_checks import suspect_axes
 from sciinv.data.scan import MRIGeometry, Scan
 from sciinv.errors import DataError
 
-__all__ = ["guess_readout_axis", "mri_scan"]
+__all__ = ["guess_readout_axis", "layout_notes", "mri_scan"]
+
+# samples of one slice above which its layout is not looked at: it takes several transforms
+_LARGEST = 2**25
+# pixels below which nothing can be told
+_SMALLEST = 16
+
+
+def layout_notes(
+    kspace: NDArray[np.complex64], mask: NDArray[np.bool_], coil_maps: NDArray[Any] | None
+) -> tuple[str, ...]:
+    """Say what looks like a mistake in the layout: axes, centring, maps.
+
+    These are suspicions, so they are notes and never errors.
+    """
+    if kspace[0].size > _LARGEST or not kspace.any() or min(kspace.shape[2:]) < _SMALLEST:
+        return ()
+    try:
+        found = suspect_axes(kspace, coil_maps, mask)
+    except DataError:
+        return ()  # a form that cannot be judged; what is wrong for sure is refused elsewhere
+    return tuple(f"suspicious: {finding}" for finding in found)
 
 
 def guess_readout_axis(mask: NDArray[np.bool_]) -> int | None:
@@ -79,6 +101,7 @@ def mri_scan(
                 expected=f"shape {kspace.shape} or {kspace.shape[1:]}, complex",
             )
         coil_maps = maps.astype(np.complex64)
+    notes = (*notes, *layout_notes(kspace, sampled, coil_maps))
     grid = (shape[0] if len(shape) == 3 else kspace.shape[0], *shape[-2:])
     return Scan(
         kind="mri",
