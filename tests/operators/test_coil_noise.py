@@ -156,6 +156,19 @@ def test_covariance_from_the_outer_samples_of_a_scan(accelerated):
     assert float(values.max()) < (1 - 1.3 * spread) ** -2
 
 
+def test_level_of_pooled_scans_is_unbiased():
+    coils, scans = 6, 20
+    psi = covariance(coils, 7)
+    kspace = draw(psi, (scans, 64, 64)).movedim(1, 0)
+    found = estimate_noise_covariance(kspace)
+    count = scans * (64 * 64 // 20)
+    # of the median of a chi-squared variable with 2 coils degrees of freedom, relative
+    standard = (torch.pi / 2 * 2 / (2 * coils) / count) ** 0.5
+    level = torch.linalg.solve(psi, found).diagonal().real.mean()
+    assert float(level) == pytest.approx(1.0, abs=4.5 * standard)
+    assert 4.5 * standard < 0.04
+
+
 def test_robust_against_signal_in_some_outer_samples():
     shape, coils = (64, 64), 4
     psi = covariance(coils, 6)
