@@ -94,7 +94,10 @@ def map_quality(kspace: Tensor, maps: Tensor, mask: Tensor | None = None) -> Map
     alone is not known, so maps that are exactly right leave up to 0.3 % with 8 or more calibration
     lines; below 1 % is called good. Maps moved by a sixteenth of the field of view along both axes
     leave 3 to 8 %, by an eighth over 10 %, and conjugated, permuted, mirrored or transposed ones
-    16 % or more, called poor (the tests hold the sweep).
+    16 % or more, called poor (the tests hold the sweep, of eight coils). Two coils that see nearly
+    the same are nearly explained by any maps: there conjugated or mirrored ones left 4 to 8 %,
+    called fair. :func:`sciinv.data.kspace_checks.suspect_axes` compares maps with their variants
+    and finds these, too.
 
     Necessary, not sufficient: maps estimated from the same samples were made to explain them. In
     particular an object wider than the field of view, whose folded pixels no single set explains,

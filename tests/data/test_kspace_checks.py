@@ -277,6 +277,19 @@ def test_maps_in_another_convention(name, undersampled, load):
     assert kinds(kspace, np.roll(maps, maps.shape[1] // 3, axis=1)) == ["maps"]
 
 
+def test_two_coils_that_see_nearly_the_same():
+    r, c = np.meshgrid(*[np.linspace(-1, 1, N)] * 2, indexing="ij")
+    maps = np.stack([(2.5 - c + 0.3 * r) * np.exp(0.3j * r), (2.5 + c) * np.exp(0.5j * c)])
+    maps /= np.sqrt((np.abs(maps) ** 2).sum(0))
+    kspace = fft(maps * shepp_logan((N, N))) + noise((2, N, N), 0.01)
+    assert suspect_axes(kspace, maps) == []
+    (finding,) = suspect_axes(kspace, maps.conj())
+    # wrong maps explain more than nine tenths here, right ones all of it
+    assert finding.kind == "maps_conjugated" and float(finding.found.split()[3]) < 10
+    assert kinds(kspace, maps[:, :, ::-1]) == ["maps_mirrored"]
+    assert kinds(kspace, maps.swapaxes(1, 2)) == ["maps_axes"]
+
+
 @pytest.mark.parametrize("name", SCANS)
 def test_coils_in_another_order(name, load):
     kspace, maps = load(name)
