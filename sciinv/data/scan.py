@@ -51,8 +51,9 @@ class NonCartesianGeometry:
         ``[-N/2, N/2]`` along each axis; the last axis is ordered like the image axes (rows first).
     :param voxel_size: millimetres ``(slice, row, column)``; with ``image_shape`` it gives the field
         of view.
-    :param density: density compensation weights of the file, ``(shots, samples)``, non-negative;
-        only baselines and start images use them.
+    :param density: density compensation weights of the file, ``(shots, samples)``, not negative:
+        the area (volume) of k-space that each sample stands for, in cycles per field of view; on a
+        Cartesian grid they are 1. Only baselines and start images use them.
     :param readout_times: seconds from the excitation (or the echo) at which each sample was taken,
         ``(shots, samples)``; needed with a field map.
     :param field_map: off-resonance in Hz, ``image_shape`` or ``(slices, *image_shape)``.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sciinv.data.finite import check_finite
 from sciinv.errors import DataError
 
-__all__ = ["UNITS", "check_extent", "suspected_unit", "to_cycles"]
+__all__ = ["UNITS", "check_extent", "scaled_density", "suspected_unit", "to_cycles"]
 
 #: Units of trajectories: cycles per metre; cycles per field of view (the unit of
 #: :class:`~sciinv.data.scan.NonCartesianGeometry`); radians per pixel within -pi to pi; cycles per
@@ -30,6 +30,7 @@ _FILLED = 0.8
 _LEAST = 1 / 8
 # below the one, another unit that fills the grid by more than the other is the right one
 _DOUBTFUL, _EXACT = 0.5, 0.95
+_HULL_POINTS = 50_000
 
 
 def to_cycles(
@@ -182,3 +183,31 @@ def _hint(
     scale = f" with FOV {fov[axis]:g} mm" if suspect in _PER_FOV and fov is not None else ""
     text = f"looks like {suspect}: {number:.4g}{scale} is {cycles:.4g} cycles/FOV"
     return text if suspect in UNITS else f"{text}; rescale it"
+
+
+def scaled_density(
+    density: NDArray[Any], trajectory: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], float]:
+    """Scale density weights so that the weighted adjoint gives back the image at its level.
+
+    Files carry weights in any unit. With the orthonormal transform a weight is the area (3D: the
+    volume) of k-space that its sample stands for, in cycles per field of view, so that all together
+    are the area inside the trajectory's convex hull; on a Cartesian grid every weight is 1.
+
+    :param density: ``(shots, samples)``, not negative, not all zero.
+    :param trajectory: ``(shots, samples, dim)`` in cycles per field of view.
+    :returns: scaled weights and the factor; unscaled (factor 1) if the trajectory has no area.
+    """
+    from scipy.spatial import ConvexHull, QhullError
+
+    k = np.asarray(trajectory, dtype=np.float64).reshape(-1, trajectory.shape[-1])
+    radius = (k**2).sum(-1)
+    if len(k) > _HULL_POINTS:  # the hull of many points is that of the outermost
+        k = k[np.argpartition(radius, -_HULL_POINTS)[-_HULL_POINTS:]]
+    try:
+        area = float(ConvexHull(k).volume)
+    except (QhullError, ValueError):
+        area = 0.0
+    total = float(np.sum(density, dtype=np.float64))
+    factor = area / total if area > 0 and total > 0 else 1.0
+    return (np.asarray(density, dtype=np.float64) * factor).astype(np.float32), factor

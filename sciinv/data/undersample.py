@@ -116,6 +116,9 @@ def _fewer_shots(
     total = geometry.num_shots
     keep = _every(scan, acceleration, offset, total)
     density, times = geometry.density, geometry.readout_times
+    if density is not None and density[keep].any():
+        # fewer samples stand for the same area
+        density = density * np.float32(density.sum() / density[keep].sum())
     fewer = replace(
         geometry,
         trajectory=geometry.trajectory[keep],

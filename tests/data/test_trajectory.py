@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sciinv.data.trajectory import UNITS, check_extent, suspected_unit, to_cycles
+from sciinv.data.trajectory import (
+    UNITS,
+    check_extent,
+    scaled_density,
+    suspected_unit,
+    to_cycles,
+)
 from sciinv.errors import DataError
 
 SHAPE = (192, 160)
@@ -129,3 +135,49 @@ def test_agrees_with_the_operators_own_conversion(cycles):
         ours = to_cycles(values, unit, FOV, SHAPE, "scan.npy")
         theirs = trajectories.trajectory_from(values, unit, FOV, SHAPE)
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+# density weights ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("unit", [1.0, 3e-4])
+def test_weights_of_a_ramp_become_areas(unit):
+    """Spokes weighted by |k|: the area of rings cut by the angle between spokes."""
+    spokes, samples, n = 101, 128, 64
+    t = np.arange(spokes) * np.pi / spokes
+    r = (np.arange(samples) - samples // 2) * n / samples
+    k = r[None, :, None] * np.stack([np.sin(t), np.cos(t)], -1)[:, None]
+    density, factor = scaled_density(unit * np.abs(r) + np.zeros((spokes, 1)), k)
+    rings = np.abs(r) * (np.pi / spokes) * (n / samples)
+    np.testing.assert_allclose(density, rings + np.zeros((spokes, 1)), rtol=0.02)
+    assert factor == pytest.approx(np.pi / spokes * n / samples / unit, rel=0.02)
+
+
+def test_equal_weights_of_a_grid_become_one():
+    grid = np.stack(np.meshgrid(np.arange(-8, 8), np.arange(-6, 6), np.arange(-5, 5)), -1)
+    density, _ = scaled_density(np.full((16 * 12, 10), 7.0), grid.reshape(16 * 12, 10, 3) * 1.0)
+    # the hull ends at the outermost samples, half a cell short on every side
+    np.testing.assert_allclose(density, 15 * 11 * 9 / (16 * 12 * 10), rtol=1e-6)
+
+
+def test_weights_without_an_area_stay():
+    k = np.linspace(-4, 4, 50)[None, :, None] * np.array([1.0, 0.0])
+    density, factor = scaled_density(np.ones((1, 50)), k)
+    assert factor == 1.0 and (density == 1).all()
+
+
+def test_weighted_adjoint_returns_the_level_of_the_image():
+    torch = pytest.importorskip("torch")
+    from sciinv.data.simulate import simulate_noncartesian
+    from sciinv.operators.noncartesian import NonCartesianMRI
+
+    n = 64
+    y, x = np.mgrid[:n, :n] - n / 2
+    disc = 1 / (1 + np.exp((np.hypot(x, y) - n / 4) / 1.5))
+    scan = simulate_noncartesian(disc, coils=1)
+    k = scan.geometry.trajectory
+    density, _ = scaled_density(np.hypot(k[..., 0], k[..., 1]) + 1 / 16, k)
+    z = scan.data[0, 0].ravel()
+    physics = NonCartesianMRI((n, n), k, density=density, dtype=torch.float64)
+    image = physics.A_dagger(torch.from_numpy(np.stack([z.real, z.imag])[None]).double())
+    inside = image[0, 0].numpy()[np.hypot(x, y) < n / 5]
+    # 3 % at 64 pixels: spokes start at -N/2 but end a step before N/2, so the hull is lopsided
+    assert inside.mean() == pytest.approx(1.0, abs=0.05)

@@ -13,7 +13,7 @@ from sciinv.data.formats.arrays import locate, read_any_array, read_ref, to_orde
 from sciinv.data.scan import NonCartesianGeometry, Scan
 from sciinv.data.sidecar import Sidecar, Trajectory
 from sciinv.data.sidecar_schema import AXES
-from sciinv.data.trajectory import UNITS, to_cycles
+from sciinv.data.trajectory import UNITS, scaled_density, to_cycles
 from sciinv.errors import DataError
 
 __all__ = ["noncartesian_scan"]
@@ -90,6 +90,8 @@ def noncartesian_scan(
     if step > 1:
         kept = len(range(0, samples[0], step))
         notes.append(f"every {_ordinal(step)} shot is used: {kept} of {samples[0]}")
+    if density is not None:
+        density = _scaled(density[keep], trajectory[keep], notes)
     notes.append(ASSUMED_ORIENTATION)
     grid = (shape[0] if len(shape) == 3 else len(array), *shape[-2:])
     return Scan(
@@ -99,7 +101,7 @@ def noncartesian_scan(
             image_shape=shape,
             trajectory=trajectory[keep],
             voxel_size=voxel,
-            density=None if density is None else density[keep],
+            density=density,
             readout_times=None if times is None else times[keep],
             field_map=None if field_map is None else field_map.astype(np.float32),
         ),
@@ -111,6 +113,18 @@ def noncartesian_scan(
         coil_maps=maps,
         notes=tuple(notes),
     )
+
+
+def _scaled(
+    density: NDArray[np.float32], trajectory: NDArray[np.float64], notes: list[str]
+) -> NDArray[np.float32]:
+    """Bring the weights of a file to the area of k-space; what is wrong is left to the checks."""
+    if (density < 0).any() or not density.any():
+        return density
+    result, factor = scaled_density(density, trajectory)
+    if not 0.95 < factor < 1.05:
+        notes.append(f"the density weights are scaled by {factor:.4g}, to the area of k-space")
+    return result
 
 
 def _ordinal(n: int) -> str:
