@@ -44,6 +44,9 @@ class FourierSets:
             amplitude = torch.where(seen, amplitude, torch.zeros_like(amplitude))
             self.measured = seen.repeat_interleave(starts, 0)
         self.amplitude = amplitude.repeat_interleave(starts, 0)
+        self.guess = self._filled()
+        # keep to the guess where nothing was measured
+        self.hold = False
         self.total = self.amplitude.flatten(1).sum(1, dtype=torch.float64)
         inside = torch.ones(1, 1, *physics.image_shape, dtype=torch.bool, device=y.device)
         if physics.support is not None:
@@ -79,8 +82,29 @@ class FourierSets:
         """Images with the measured moduli and random phases, one generator for each row."""
         shape = self.amplitude.shape[1:]
         turns = torch.stack([torch.rand(shape, generator=g) for g in generators])
-        field = torch.polar(self.amplitude, (2 * math.pi) * turns.to(self.amplitude))
+        field = torch.polar(self.guess, (2 * math.pi) * turns.to(self.amplitude))
         return self._image(field)
+
+    def _filled(self) -> Tensor:
+        """Amplitudes with a guess where nothing was measured: the mean of the neighbours.
+
+        With zeros or anything behind a beam stop the first images are edges without an inside, and
+        shrink-wrap follows the edges.
+        """
+        if self.measured is None:
+            return self.amplitude
+        known = self.measured.to(self.amplitude)
+        filled = self.amplitude
+        sigma = 1.0
+        missing = ~self.measured
+        while bool(missing.any()):
+            weight = blur(known, sigma, len(self.axes))
+            reached = missing & (weight > 0.01)
+            mean = blur(self.amplitude, sigma, len(self.axes)) / weight.clamp_min(0.01)
+            filled = torch.where(reached, mean, filled)
+            missing = missing & ~reached
+            sigma *= 2
+        return filled
 
     def _image(self, field: Tensor) -> Tensor:
         z = torch.fft.ifftn(field, dim=self.axes, norm="ortho")
@@ -90,12 +114,15 @@ class FourierSets:
         """Project onto the measured moduli; also the R-factor of ``state``, ``(R,)``."""
         field = torch.fft.fftn(state, dim=self.axes, norm="ortho")
         found = field.abs()
-        factor = self.amplitude / found.clamp_min(torch.finfo(found.dtype).tiny)
+        target = self.guess if self.hold else self.amplitude
+        factor = target / found.clamp_min(torch.finfo(found.dtype).tiny)
         off = found.sub_(self.amplitude).abs_()
         if self.measured is not None:
-            factor = torch.where(self.measured, factor, torch.ones_like(factor))
+            if not self.hold:
+                factor = torch.where(self.measured, factor, torch.ones_like(factor))
             off = torch.where(self.measured, off, torch.zeros_like(off))
-        r_factor = off.flatten(1).sum(1, dtype=torch.float64) / self.total
+        # rows first: summing everything in double precision would copy the whole pattern
+        r_factor = off.sum(-1).flatten(1).sum(1, dtype=torch.float64) / self.total
         torch.view_as_real(field).mul_(factor[..., None])
         return self._image(field), r_factor
 
