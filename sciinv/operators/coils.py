@@ -19,6 +19,7 @@ from sciinv.operators.coil_calibration import (
     checked_kspace,
     low_resolution_images,
     outer_noise,
+    outermost_samples,
     scan_masks,
     unit_phase,
 )
@@ -94,7 +95,8 @@ def estimate_coil_maps(
     :param calibration: widths of the region, a number for all axes or one per axis; by default
         :func:`calibration_region` up to 64 (3D: 32) samples per axis.
     :param kernel: kernel width in samples.
-    :param threshold: singular values below this share of the largest are noise.
+    :param threshold: singular values below this share of the largest are noise; with more than one
+        set those below the largest singular value of noise of the scan's level, too.
     :param crop: set maps to zero where the eigenvalue (0 to 1) is not larger than this. ``"auto"``
         chooses the number for each scan, the first percentile of the eigenvalue in
         :func:`sensitivity_support`, and crops nothing inside that support. ``"soft"`` multiplies
@@ -130,8 +132,13 @@ def estimate_coil_maps(
     for index, (data, sampled) in enumerate(zip(kspace, masks, strict=True)):
         region = calibration_slices(calibration_region(sampled), spatial, calibration, kernel)
         block = data[(slice(None), *region)].to(torch.complex128)
+        noise = 0.0
+        if sets > 1:
+            total = int(sampled.sum())
+            outer = outermost_samples(data, sampled, min(total, max(48, total // 20)))
+            noise = math.sqrt(float(outer.abs().square().median(1).values.mean()) / math.log(2.0))
         maps[index], values[index] = espirit(
-            block, low_resolution_images(data, region), kernel, threshold, sets
+            block, low_resolution_images(data, region), kernel, threshold, sets, noise
         )
         if isinstance(crop, str):
             seen = sensitivity_support(data[None], sampled)[0]

@@ -17,20 +17,23 @@ _CHUNK = 2**22
 
 
 def espirit(
-    block: Tensor, low: Tensor, kernel: int, threshold: float, sets: int = 1
+    block: Tensor, low: Tensor, kernel: int, threshold: float, sets: int = 1, noise: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Eigenvectors and eigenvalues of the pixelwise coil matrices, largest eigenvalue first.
 
     :param block: complex128 calibration data ``(coils, *widths)``.
     :param low: low-resolution coil images ``(coils, *spatial)``; starts for the single eigenvector,
         and they give shape and precision.
+    :param noise: standard deviation per complex sample; singular values that it can give are
+        left out, too. Needed for several sets: with kernels of noise all eigenvalues are near 1 and
+        the eigenvectors arbitrary (for one set the start of the power iteration chooses well).
     :returns: maps ``(sets, coils, *spatial)`` of unit root sum of squares, phase zero for the
         strongest combination of coils, and real eigenvalues ``(sets, *spatial)`` within 0 to 1.
     """
     coils, spatial = low.shape[0], tuple(low.shape[1:])
     dims = len(spatial)
     # the projector needs double precision (it comes from squares); the rest is as good as the data
-    correlations = _projector(block, kernel, threshold).to(low.dtype)
+    correlations = _projector(block, kernel, threshold, noise).to(low.dtype)
     # exp(+2 pi i d n / N) for the displacements d of the projector and the pixels n of each axis
     phases = []
     for n in spatial:
@@ -94,7 +97,7 @@ def crop_weight(values: Tensor, crop: float | Literal["auto", "soft"], seen: Ten
     return kept.to(values.dtype)
 
 
-def _projector(block: Tensor, kernel: int, threshold: float) -> Tensor:
+def _projector(block: Tensor, kernel: int, threshold: float, noise: float = 0.0) -> Tensor:
     """Correlations of the signal-space kernels, ``(*displacements, coils, coils)``.
 
     With the projector ``P`` on the row space of the calibration matrix, entry ``(d, a, b)`` is the
@@ -107,8 +110,12 @@ def _projector(block: Tensor, kernel: int, threshold: float) -> Tensor:
     # (coils, *positions, *kernel) -> (positions, coils * kernel)
     blocks = blocks.movedim(0, dims).reshape(-1, coils * kernel**dims)
     values, vectors = torch.linalg.eigh(blocks.mH @ blocks)
-    # eigenvalues of M^H M are the squares of the singular values of M
-    kept = vectors[:, values > threshold**2 * values[-1]]
+    # eigenvalues of M^H M are the squares of the singular values of M; the edge is the largest one
+    # of a matrix of independent noise (Marchenko and Pastur, Math. USSR Sb. 1, 1967)
+    edge = noise * (blocks.shape[0] ** 0.5 + blocks.shape[1] ** 0.5)
+    # the strongest kernel is signal in any case
+    limit = min(max(threshold**2 * float(values[-1]), edge**2), 0.5 * float(values[-1]))
+    kept = vectors[:, values > limit]
     # rows of V^H are the kernels, so kernels k[a, m] = conj(V[(a, m), :])
     projector = (kept.conj() @ kept.T).reshape([coils, kernel**dims] * 2)
     offsets = torch.cartesian_prod(*[torch.arange(kernel)] * dims).reshape(-1, dims)

@@ -12,6 +12,7 @@ from sciinv.data.phantoms import shepp_logan
 from sciinv.data.simulate import birdcage_maps, simulate_mri
 from sciinv.errors import DataError
 from sciinv.operators import estimate_coil_maps, sensitivity_support
+from sciinv.operators.espirit import espirit
 from sciinv.operators.jsense import jsense_maps
 
 
@@ -20,12 +21,12 @@ def centred_fft(x):
     return torch.fft.fftshift(k, dim=(-2, -1))
 
 
-def textured(shape):
+def textured(shape, amount=0.3):
     """A head with fine texture, so that the low-resolution image does not tell everything."""
     x = shepp_logan(shape)
     texture = np.random.default_rng(0).normal(size=shape)
     phase = np.linspace(-1, 1, shape[1])[None]
-    return torch.from_numpy((x + 0.3 * (x > 0) * texture) * np.exp(1j * phase))
+    return torch.from_numpy((x + amount * (x > 0) * texture) * np.exp(1j * phase))
 
 
 def fold(image, width):
@@ -44,7 +45,8 @@ def left(images, sets):
 
 
 def test_an_object_wider_than_the_field_of_view_needs_two_sets():
-    x, maps = textured((48, 64)), torch.from_numpy(birdcage_maps(6, (48, 64)))
+    # little texture: what fills the outer samples counts as noise, and its kernels are left out
+    x, maps = textured((48, 64), 0.03), torch.from_numpy(birdcage_maps(6, (48, 64)))
     images = fold(maps * x, 38)
     shared = fold((x.abs() > 0).double(), 38) > 1.5
     assert 50 < int(shared.sum()) < 800
@@ -53,12 +55,12 @@ def test_an_object_wider_than_the_field_of_view_needs_two_sets():
     two, values = estimate_coil_maps(kspace, sets=2, return_eigenvalues=True)
     assert two.shape == (1, 2, 6, 48, 38) and values.shape == (1, 2, 48, 38)
     power = images.abs().square().sum(0)[shared].sum()
-    assert float(left(images, one)[shared].sum() / power) > 0.03
+    assert float(left(images, one)[shared].sum() / power) > 0.01
     assert float(left(images, two[0])[shared].sum() / power) < 1e-4
     # the second eigenvalue says where
-    assert float(values[0, 1][shared].quantile(0.05)) > 0.99
+    assert float(values[0, 1][shared].quantile(0.05)) > 0.9
     single = ~shared & (images.abs().square().sum(0) > 0)
-    assert float(values[0, 1][single].median()) < 0.8
+    assert float(values[0, 1][single].median()) < 0.5
 
 
 def test_sets_are_orthonormal_eigenvectors_in_order():
@@ -71,11 +73,30 @@ def test_sets_are_orthonormal_eigenvectors_in_order():
     assert bool((values.diff(dim=1) <= 1e-12).all())
     assert float(values.min()) > -1e-9 and float(values.max()) < 1 + 1e-9
     # where one set fits, the first of several is the only one
-    one, value = estimate_coil_maps(kspace, return_eigenvalues=True)
-    sure = values[0, 1] < 0.8 * values[0, 0]  # 100 power iterations leave 0.8^100 = 2e-10
+    block = kspace[0]
+    low = torch.fft.fftshift(
+        torch.fft.ifftn(torch.fft.ifftshift(block, dim=(1, 2)), dim=(1, 2)), dim=(1, 2)
+    )
+    one, value = espirit(block, low, 5, 0.01)
+    sets, values = espirit(block, low, 5, 0.01, sets=3)
+    sure = values[1] < 0.8 * values[0]  # 100 power iterations leave 0.8^100 = 2e-10
     assert int(sure.sum()) > 100
-    torch.testing.assert_close(one[0][:, sure], sets[0, 0][:, sure], rtol=0, atol=1e-7)
-    torch.testing.assert_close(value[0][sure], values[0, 0][sure], rtol=0, atol=1e-7)
+    torch.testing.assert_close(one[0][:, sure], sets[0][:, sure], rtol=0, atol=1e-7)
+    torch.testing.assert_close(value[0][sure], values[0][sure], rtol=0, atol=1e-7)
+
+
+def test_first_of_two_sets_is_not_lost_in_noise():
+    # at a threshold below the noise, kernels of noise would make all eigenvalues alike and the
+    # eigenvectors arbitrary
+    x, maps = textured((48, 48)), torch.from_numpy(birdcage_maps(6, (48, 48)))
+    g = torch.Generator().manual_seed(1)
+    pairs = torch.randn(6, 48, 48, 2, dtype=torch.float64, generator=g)
+    kspace = (centred_fft(maps * x) + 0.03 * torch.view_as_complex(pairs))[None]
+    sets, values = estimate_coil_maps(kspace, sets=2, threshold=0.001, return_eigenvalues=True)
+    seen = x.abs() > 0.1
+    overlap = (sets[0, 0].conj() * maps).sum(0).abs()
+    assert float((1 - overlap)[seen].mean()) < 0.02
+    assert float(values[0, 1][seen].median()) < 0.9 < float(values[0, 0][seen].median())
 
 
 def test_eigenvalues_are_those_of_sigpy():
