@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from deepinv.physics.noise import NoiseModel
@@ -74,6 +74,8 @@ class SliceCT(LinearOperator):
     """
 
     geometry: SliceGeometry
+    # what to look at where the detector's centre is in doubt
+    _centre: ClassVar[str] = "axis_shift"
 
     def __init__(
         self,
@@ -219,7 +221,7 @@ class SliceCT(LinearOperator):
             if abs(detectors - want_detectors) == 1:
                 hints[-1] += (
                     f": an even and an odd detector have their centres half a pixel apart, so pass "
-                    f"num_detectors={detectors} and check axis_shift instead of cutting or padding"
+                    f"num_detectors={detectors} and check {self._centre}, do not cut or pad"
                 )
         if angles != want_angles:
             hints.append(f"found {angles} angles, expected {want_angles}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from deepinv.physics.noise import NoiseModel
@@ -97,6 +97,7 @@ class FanBeamCT(SliceCT):
     """
 
     geometry: FanGeometry
+    _centre: ClassVar[str] = "axis_shift and detector_offset"
 
     def __init__(
         self,

@@ -441,7 +441,10 @@ def test_a_detector_within_the_object_and_a_source_just_outside_are_fine():
 @pytest.mark.parametrize(
     ("shape", "text"),
     [
-        ((1, 1, 4, 16), "found 16 detectors, expected 17.*half a pixel.*num_detectors=16"),
+        (
+            (1, 1, 4, 16),
+            "found 16 detectors, expected 17.*half a pixel.*num_detectors=16 and.*detector_offset",
+        ),
         ((1, 1, 4, 18), "found 18 detectors, expected 17.*half a pixel"),
         ((1, 1, 4, 34), "found 34 detectors, expected 17$"),
         ((1, 1, 5, 17), "found 5 angles, expected 4$"),

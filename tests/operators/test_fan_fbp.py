@@ -71,6 +71,12 @@ SCANS = {
     "axis shift": (TURN, {"axis_shift": 2.7}),
     "detector offset": (TURN, {"detector_offset": -5.3}),
     "both": (TURN, {"axis_shift": -2.7, "detector_offset": 5.3}),
+    # the cosine of the fan depends on the shift, by 4 per cent here
+    "large axis shift": (TURN, {"axis_shift": 20.0, "num_detectors": 500}),
+    "short scan, large axis shift": (
+        arc(math.pi + 1.12, 260, 2.0),
+        {"axis_shift": -20.0, "num_detectors": 500},
+    ),
     "short scan": (arc(SHORT, 220), {}),
     "short scan from 2.3": (arc(SHORT, 220, 2.3), {}),
     "short scan, clockwise": (-arc(SHORT, 220, 2.3), {}),
