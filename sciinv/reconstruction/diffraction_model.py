@@ -6,16 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sciinv.data.scan import DiffractionGeometry, Scan
 from sciinv.errors import DataError
 from sciinv.operators import FourierPhaseRetrieval
-from sciinv.operators.likelihoods import AmplitudeLikelihood
+from sciinv.operators.likelihoods import AmplitudeLikelihood, likelihood_of
+from sciinv.reconstruction.excess import excess_by_radius
 from sciinv.reconstruction.model import Model, middle
 
 # standard deviation of the square root of a Poisson count
 _AMPLITUDE_STD = 0.5
 _STARTS = 4
+# soft edges reach beyond the support of iterative phasing
+_MARGIN = 4
+# phasing leaves little to find: from higher up, the prior's idea of an object takes over
+_START_LEVEL = 0.1
 
 
 def diffraction_model(
@@ -48,7 +54,7 @@ def diffraction_model(
     generator = torch.Generator().manual_seed(seed)
     image, info = hio(counts, whole, starts=_STARTS, generator=generator, return_info=True)
     image = recentre(image)
-    box = object_box(image)
+    box = object_box(image, margin=_MARGIN)
     part = image[(slice(None), slice(None), *middle(whole.image_shape, box))].contiguous()
     amplitude = part.square().sum(1).sqrt()
     bright = amplitude[amplitude > 0.2 * amplitude.max()]
@@ -64,14 +70,38 @@ def diffraction_model(
     say("noise", "photon counts: the square root of a count has standard deviation 1/2")
     say("scale", f"{scale:.3g} {scan.units} is 1 for the prior")
     physics = operator(box)
+    start = part / scale
+    physics.noise_model = AmplitudeLikelihood(_AMPLITUDE_STD, scale=scale**2, counts=True)
+    factor = _excess(counts, physics, start)
 
     def noise_model(level: float) -> AmplitudeLikelihood:
-        return AmplitudeLikelihood(_AMPLITUDE_STD * level, scale=scale**2, counts=True)
+        sigma = _AMPLITUDE_STD * level * factor
+        return AmplitudeLikelihood(sigma, scale=scale**2, counts=True)
 
     physics.noise_model = noise_model(1.0)
     visible = np.zeros(whole.image_shape, dtype=bool)
     visible[middle(whole.image_shape, box)] = True
     return Model(
         counts, physics, scale, 1.0, _AMPLITUDE_STD, 0.0, pattern, visible,
-        start=part / scale, noise_model=noise_model,
+        start=start, start_level=_START_LEVEL, noise_model=noise_model,
+        excess=float(factor.max()),
     )  # fmt: skip
+
+
+def _excess(counts: Tensor, physics: FourierPhaseRetrieval, start: Tensor) -> Tensor:
+    """Factor on the noise of every sample that the start image asks for, ``(1, 1, *pattern)``."""
+    ax = physics.A(start)
+    likelihood = likelihood_of(physics)
+    square = likelihood.residual(counts, ax).square()
+    mask = physics.measurement_mask
+    if mask is not None:
+        square = torch.where(mask != 0, square, torch.full_like(square, torch.nan))
+    pattern = tuple(counts.shape[2:])
+    axes = np.meshgrid(*[np.arange(n) - n // 2 for n in pattern], indexing="ij", sparse=True)
+    radius = np.sqrt(sum(np.square(axis, dtype=np.float64) for axis in axes))
+    factor = excess_by_radius(
+        square[0, 0].numpy().ravel(),
+        likelihood.expected_square(ax)[0, 0].numpy().ravel(),
+        np.broadcast_to(radius, pattern).ravel(),
+    )
+    return torch.from_numpy(factor.reshape(1, 1, *pattern)).float()

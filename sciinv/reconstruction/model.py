@@ -39,6 +39,9 @@ class Model:
     :param whole: CT: the operator on the whole grid, before whitening; ``physics`` may be on its
         middle part only, where the object is.
     :param start: diffraction: the image that iterative phasing found, ``(1, C, *image_shape)``.
+    :param start_level: share of the intensity scale from which sampling around ``start`` begins.
+    :param excess: largest factor by which the noise of some samples was raised because a first
+        image misses them.
     :param noise_model: makes the noise model of a level.
     """
 
@@ -55,6 +58,8 @@ class Model:
     measured: Tensor | None = None
     whole: Operator | None = None
     start: Tensor | None = None
+    start_level: float = 0.25
+    excess: float = 1.0
     noise_model: Callable[[float], NoiseModel] = GaussianNoise
 
     @property

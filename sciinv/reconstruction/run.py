@@ -22,9 +22,11 @@ from torch import Tensor
 
 from sciinv import __version__
 from sciinv.baselines import cg_sense, fbp
+from sciinv.baselines.common import squared_norm
 from sciinv.data.load import load
 from sciinv.data.scan import Scan
 from sciinv.errors import DataError, SciinvError
+from sciinv.operators import NonCartesianMRI
 from sciinv.priors import SliceWise
 from sciinv.priors import load as load_prior
 from sciinv.random import child_generators
@@ -237,7 +239,7 @@ class _Job:
             image = fbp(model.measured / model.scale, model.whole)
         else:
             assert isinstance(model.physics, LinearPhysics)  # noqa: S101  MRI
-            image = cg_sense(model.y, model.physics, lam=_SENSE_LAMBDA)
+            image = cg_sense(model.y, model.physics, lam=_SENSE_LAMBDA * _evenness(model))
         self.timed("preview", begin)
         return image
 
@@ -308,6 +310,12 @@ class _Job:
                 start = self._point_estimate(model, baseline, effort)
             excess = model.misfit(start)
             model = model.with_noise(model.sigma * _noise_factor(model, excess))
+            if position == 0 and model.excess > 2:
+                self.warnings.append(
+                    f"A first image misses the data by up to {model.excess:.0f} times their noise "
+                    "near the centre of k-space (off-resonance, trajectory, partial coherence, "
+                    "artefacts); samples count the less the more they are missed at their radius."
+                )
             if position == 0 and excess > 1.25:
                 self.warnings.append(
                     f"The data misfit of the best estimate is {excess:.2f} times the noise level "
@@ -358,7 +366,7 @@ class _Job:
             return self.make(self.prior, **self.asked)
         if model.start is not None:
             steps = self.asked.get("steps", _DPS_STEPS)
-            return DPS(self.prior, steps=steps, sigma_max=START_LEVEL)
+            return DPS(self.prior, steps=steps, sigma_max=model.start_level)
         assert effort is not None  # noqa: S101
         return MMT(
             self.prior,
@@ -466,6 +474,20 @@ class _Job:
             notes=tuple(notes),
             warnings=tuple(self.warnings),
         )
+
+
+def _evenness(model: Model) -> float:
+    """Sampling density over that of the densest place in k-space: 1 for Cartesian MRI.
+
+    CG-SENSE counts its regularisation in units of ``|A|^2``, the density of the densest place.
+    Where the centre is sampled a hundred times as densely as the rest, that would blur the image.
+    """
+    physics = model.physics
+    if not isinstance(physics, NonCartesianMRI):
+        return 1.0
+    norm = squared_norm(physics, torch.ones(1, *physics.img_size))
+    density = physics.measurement_shape[-1] / math.prod(physics.image_shape)
+    return min(1.0, density / float(norm.amax()))
 
 
 def _noise_factor(model: Model, excess: float) -> float:
