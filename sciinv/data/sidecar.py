@@ -288,7 +288,7 @@ def template(shape: tuple[int, ...], is_complex: bool) -> str:
     count = shape[-2] if len(shape) > 1 else 1
     return "\n".join(
         [
-            'kind = "ct"',
+            'kind = "ct"  # "diffraction" and others: see the page on formats',
             'quantity = "line_integrals"  # or "counts", with [blank] file = ...',
             f"axes = {_toml_list(names)}",
             "[ct]",

@@ -23,10 +23,12 @@ SIDE3 = SIDE.replace('["row"', '["frame", "row"')
 
 
 def pattern(rng, *shape, centre=None):
-    """Poisson counts that are brightest at the centre, ``n // 2`` by default."""
+    """Poisson counts with a speckle at the centre, ``n // 2`` by default."""
     centre = tuple(n // 2 for n in shape) if centre is None else centre
     counts = rng.poisson(3.0, shape)
     counts[centre] = 1000
+    counts[(*centre[:-1], centre[-1] - 1)] = 600
+    counts[(*centre[:-1], centre[-1] + 1)] = 400
     return counts.astype(np.int32)
 
 
@@ -152,9 +154,17 @@ def test_off_centre_patterns_are_cropped_around_the_centre(tmp_path, rng, shape,
     assert noted(scan, "stated" if stated else "brightest", str(centre), "cropped")
 
 
-def test_a_stated_centre_wins_over_a_hot_pixel(tmp_path, rng):
+def test_a_hot_pixel_is_not_taken_for_the_centre(tmp_path, rng):
     data = pattern(rng, 20, 24)
     data[3, 4] = 10_000
+    scan = load(write(tmp_path, data))
+    np.testing.assert_array_equal(scan.data[0], data)
+    assert not noted(scan, "cropped")
+
+
+def test_a_stated_centre_wins_over_a_brighter_place(tmp_path, rng):
+    data = pattern(rng, 20, 24)
+    data[3:5, 4:6] = 10_000
     scan = load(write(tmp_path, data, SIDE + "centre = [10, 12]\n"))
     np.testing.assert_array_equal(scan.data[0], data)
 

@@ -182,7 +182,7 @@ def _recentred(
     if centre is None:
         total = counts.sum(axis=0)
         stopped = valid is not None and not valid[(slice(None), *middle)].all()
-        brightest = tuple(int(i) for i in np.unravel_index(int(total.argmax()), shape))
+        brightest = _brightest(total)
         # behind a beam stop the brightest pixel that is left says nothing
         centre = middle if stopped or sidecar.dc_first else brightest
         found = "the brightest pixel"
@@ -216,6 +216,21 @@ def _recentred(
     )
     index = (slice(None), *window)
     return counts[index], None if valid is None else valid[index]
+
+
+def _brightest(total: NDArray[np.float64]) -> tuple[int, ...]:
+    """Index of the brightest pixel that has a bright neighbour: speckles are wider than a pixel.
+
+    A hot pixel or a cosmic ray stands alone.
+    """
+    beside = np.zeros_like(total)
+    for axis in range(total.ndim):
+        for step in (-1, 1):
+            np.maximum(beside, np.roll(total, step, axis), out=beside)
+    score = np.minimum(total, beside)
+    # the brightest pixel and its neighbour have the same score
+    best = np.where(score == score.max(), total, -1.0)
+    return tuple(int(i) for i in np.unravel_index(int(best.argmax()), total.shape))
 
 
 def _object(
