@@ -23,7 +23,9 @@ IMAGE = np.ones((16, 12))
     ("scan", "line", "rows"),
     [
         (
-            lambda: simulate_mri(np.stack([IMAGE] * 2), coils=1, acceleration=1.0, calibration_lines=4),
+            lambda: simulate_mri(
+                np.stack([IMAGE] * 2), coils=1, acceleration=1.0, calibration_lines=4
+            ),
             "simulated: 2D Cartesian MRI, 2 slices, 16x12, 1 coil, R = 1",
             {"mask": "100.0% of k-space sampled", "readout": "image axis 0"},
         ),
