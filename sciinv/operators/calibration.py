@@ -75,7 +75,7 @@ def calibration_kspace(
     points = points[inside]
     _check_gaps(points, block)
     if density is None:
-        weights = density_compensation(points, small)
+        weights = density_compensation(points, small, iterations=15)
     else:
         weights = as_array(density).astype(np.float64).ravel()
         if weights.shape != inside.shape:

@@ -145,7 +145,7 @@ class _PlannedEngine:
     def _rows(
         self,
         value: Tensor,
-        apply: Callable[[Any, Any], Any],
+        apply: Callable[[Any, Any, Any], None],
         shape: tuple[int, ...],
     ) -> Tensor:
         threads = torch.get_num_threads()
@@ -155,16 +155,16 @@ class _PlannedEngine:
         arrays = value.detach().resolve_conj().contiguous().numpy()
         out = torch.empty((len(arrays), *shape), dtype=value.dtype)
         for row, array in zip(out, arrays, strict=True):
-            row.numpy()[...] = apply(plan, array)
+            apply(plan, array, row.numpy())
         return out.mul_(self.scale)
 
     def _plan(self, threads: int) -> Any:  # noqa: ANN401
         raise NotImplementedError
 
-    def _type2(self, plan: Any, grid: Any) -> Any:  # noqa: ANN401
+    def _type2(self, plan: Any, grid: Any, out: Any) -> None:  # noqa: ANN401
         raise NotImplementedError
 
-    def _type1(self, plan: Any, points: Any) -> Any:  # noqa: ANN401
+    def _type1(self, plan: Any, points: Any, out: Any) -> None:  # noqa: ANN401
         raise NotImplementedError
 
 
@@ -182,11 +182,11 @@ class DuccEngine(_PlannedEngine):
             nthreads=threads,
         )
 
-    def _type2(self, plan: Any, grid: Any) -> Any:  # noqa: ANN401
-        return plan.u2nu(forward=True, grid=grid)
+    def _type2(self, plan: Any, grid: Any, out: Any) -> None:  # noqa: ANN401
+        plan.u2nu(forward=True, grid=grid, out=out)
 
-    def _type1(self, plan: Any, points: Any) -> Any:  # noqa: ANN401
-        return plan.nu2u(forward=False, points=points)
+    def _type1(self, plan: Any, points: Any, out: Any) -> None:  # noqa: ANN401
+        plan.nu2u(forward=False, points=points, out=out)
 
 
 class FinufftEngine(_PlannedEngine):
@@ -206,11 +206,11 @@ class FinufftEngine(_PlannedEngine):
         plan.setpts(*np.ascontiguousarray(self.angles.T))
         return plan
 
-    def _type2(self, plan: Any, grid: Any) -> Any:  # noqa: ANN401
-        return plan.execute(grid)
+    def _type2(self, plan: Any, grid: Any, out: Any) -> None:  # noqa: ANN401
+        plan.execute(grid, out=out)
 
-    def _type1(self, plan: Any, points: Any) -> Any:  # noqa: ANN401
-        return plan.execute_adjoint(points)
+    def _type1(self, plan: Any, points: Any, out: Any) -> None:  # noqa: ANN401
+        plan.execute_adjoint(points, out=out)
 
 
 _ENGINES: dict[str, type[Any]] = {
