@@ -153,9 +153,9 @@ def test_refusals(change, message):
     }
     with pytest.raises(DataError, match=message):
         calibration_kspace(**(good | change))
+    nine, points = torch.zeros(1, 1, 9, dtype=torch.complex64), 6 * np.ones((9, 2))
     with pytest.raises(DataError, match="at least the 144 values of the block"):
-        calibration_kspace(torch.zeros(1, 1, 9, dtype=torch.complex64), 6 * np.ones((9, 2)), (40, 40),
-                           width=12)  # fmt: skip
+        calibration_kspace(nine, points, (40, 40), width=12)
     with pytest.raises(GeometryError, match="normalised"):
         calibration_kspace(good["kspace"], good["trajectory"] / 40, (40, 40))
 
