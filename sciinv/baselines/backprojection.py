@@ -7,7 +7,7 @@ import inspect
 from deepinv.physics import LinearPhysics, Tomography
 from torch import Tensor
 
-from sciinv.baselines.common import start
+from sciinv.baselines.common import check, start
 from sciinv.errors import IncompatibleError
 
 
@@ -50,7 +50,7 @@ def fbp(y: Tensor, physics: LinearPhysics, *, filter: str = "ramp") -> Tensor:
             f"fbp: found {type(physics).__name__}, expected a CT operator; "
             "use sciinv.baselines.cg_sense for MRI"
         )
-    start(y, physics, "fbp")
+    check(y, physics, "fbp")  # the adjoint is not needed, nor a matrix for it
     if "filter" in inspect.signature(physics.A_dagger).parameters:
         image: Tensor = physics.A_dagger(y, filter=filter)
         return image

@@ -12,7 +12,14 @@ from sciinv.operators.base import LinearOperator
 
 
 def start(y: Tensor, physics: LinearPhysics, method: str) -> Tensor:
-    """Check the arguments of a classical method and return ``A^T y``.
+    """Check the arguments of a classical method (:func:`check`) and return ``A^T y``."""
+    check(y, physics, method)
+    adjoint: Tensor = physics.A_adjoint(y)
+    return adjoint
+
+
+def check(y: Tensor, physics: LinearPhysics, method: str) -> None:
+    """Check the arguments of a classical method.
 
     :param y: measurement ``(B, *measurement_shape)``.
     :param method: name for the messages.
@@ -34,8 +41,6 @@ def start(y: Tensor, physics: LinearPhysics, method: str) -> Tensor:
             expected="finite values",
             hint="mask bad samples, for example with sciinv.operators.whiten",
         )
-    adjoint: Tensor = physics.A_adjoint(y)
-    return adjoint
 
 
 def positive(method: str, **values: float) -> None:

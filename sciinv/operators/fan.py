@@ -69,8 +69,10 @@ class FanBeamCT(SliceCT):
     count fully, those never measured are missing and the image has streaks along them.
 
     :param image_shape: ``(H, W)``, or ``(D, H, W)`` for a stack.
-    :param angles: t, radians, one-dimensional, any order and any range up to four turns. Scanners
-        that turn the other way, or count the detector from the other side, need ``-t``.
+    :param angles: t, radians, one-dimensional, any order and any range up to four turns. A scanner
+        that turns the other way needs ``-t``; one that counts its detector from the other side
+        needs the measurement flipped, or ``-t``, ``-axis_shift`` and ``-detector_offset`` for a
+        mirrored image.
     :param num_detectors: K, detector pixels of a row.
     :param detector_spacing: distance of detector pixels in mm, on the detector.
     :param pixel_size: side of an image pixel in mm, in the object.

@@ -107,6 +107,7 @@ def test_a_disc_comes_back_with_its_value(scan):
 def test_every_filter_keeps_the_value(name, scan):
     op, y, inside, _ = disc_scan(SCANS[scan][0])
     x = fbp(y, op, filter=name)[0, 0]
+    assert not op._engines.store  # no projector is built for it
     assert float((x[inside] - MU).abs().max()) < 0.01 * MU
 
 
@@ -255,7 +256,9 @@ def radius_seen(op: FanBeamCT) -> tuple[float, float]:
     ],
 )
 def test_field_of_view_is_the_scanned_disc(change, edge):
-    op = FanBeamCT((300, 300), np.arange(720) * math.pi / 360, **{**KW, **change})
+    op = FanBeamCT(
+        (150, 150), np.arange(240) * math.pi / 120, **{**KW, **change, "pixel_size": 1.0}
+    )
     # the outermost ray passes the axis at this distance
     tilt = math.atan(op.geometry.axis_shift / 150)
     sign = -1 if change.get("detector_offset", 0) < 0 or change.get("axis_shift") == 2.0 else 1
@@ -264,8 +267,9 @@ def test_field_of_view_is_the_scanned_disc(change, edge):
     gamma = math.atan(sign * edge / 225)
     radius = math.hypot(150, op.geometry.axis_shift) * abs(math.sin(gamma - tilt))
     inner, outer = radius_seen(op)
-    assert inner == pytest.approx(radius, abs=0.5)
-    assert outer == pytest.approx(radius, abs=0.5)
+    # pixel centres are up to 0.7 mm apart
+    assert inner == pytest.approx(radius, abs=0.7)
+    assert outer == pytest.approx(radius, abs=0.7)
 
 
 def test_field_of_view_of_a_stack():
@@ -294,7 +298,7 @@ def test_baselines_reconstruct_a_disc_from_few_views():
     r = torch.from_numpy(np.hypot(g.x()[None] - CENTRE[0], g.y()[:, None] - CENTRE[1]))
     for image in (
         sirt(y, op, iterations=60, nonneg=True),
-        solve_tv(y, op, lam=0.05, nonneg=True, max_iter=200)[0],
+        solve_tv(y, op, lam=0.05, nonneg=True, max_iter=40)[0],
         fbp(y, op, filter="hann"),
     ):
         assert float(image[0, 0][r < RADIUS - 5].mean()) == pytest.approx(MU, rel=0.02)
