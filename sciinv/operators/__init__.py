@@ -15,19 +15,29 @@ __all__ = [
     "BeerLambertLikelihood",
     "CartesianMRI",
     "CodedDiffraction",
+    "CoilCompression",
     "FanBeamCT",
     "FourierPhaseRetrieval",
     "GaussianLikelihood",
     "LinearOperator",
+    "MapQuality",
     "NonCartesianMRI",
     "NonlinearOperator",
     "ParallelBeamCT",
     "PoissonLikelihood",
     "WhitenedOperator",
+    "calibration_kspace",
+    "compress_coils",
     "estimate_coil_maps",
+    "estimate_noise_covariance",
+    "jsense_maps",
     "likelihood_of",
     "low_resolution_phase",
+    "map_quality",
+    "mix_coils",
+    "noise_covariance",
     "noise_sigma",
+    "prewhiten",
     "sensitivity_support",
     "whiten",
 ]
@@ -39,28 +49,48 @@ _LAZY = {
     "BeerLambertLikelihood": "sciinv.operators.likelihoods",
     "CartesianMRI": "sciinv.operators.mri",
     "CodedDiffraction": "sciinv.operators.phase",
+    "CoilCompression": "sciinv.operators.coil_compression",
     "FanBeamCT": "sciinv.operators.fan",
     "FourierPhaseRetrieval": "sciinv.operators.phase",
     "GaussianLikelihood": "sciinv.operators.likelihoods",
     "LinearOperator": "sciinv.operators.base",
+    "MapQuality": "sciinv.operators.coil_quality",
     "NonCartesianMRI": "sciinv.operators.noncartesian",
     "NonlinearOperator": "sciinv.operators.base",
     "ParallelBeamCT": "sciinv.operators.ct",
     "PoissonLikelihood": "sciinv.operators.likelihoods",
     "WhitenedOperator": "sciinv.operators.whitening",
+    "calibration_kspace": "sciinv.operators.calibration",
+    "compress_coils": "sciinv.operators.coil_compression",
     "estimate_coil_maps": "sciinv.operators.coils",
+    "estimate_noise_covariance": "sciinv.operators.coil_noise",
+    "jsense_maps": "sciinv.operators.jsense",
     "likelihood_of": "sciinv.operators.likelihoods",
     "low_resolution_phase": "sciinv.operators.coils",
+    "map_quality": "sciinv.operators.coil_quality",
+    "mix_coils": "sciinv.operators.coil_noise",
+    "noise_covariance": "sciinv.operators.coil_noise",
     "noise_sigma": "sciinv.operators.noise",
+    "prewhiten": "sciinv.operators.coil_noise",
     "sensitivity_support": "sciinv.operators.coils",
     "whiten": "sciinv.operators.whitening",
 }
 
 if TYPE_CHECKING:
     from sciinv.operators.base import LinearOperator, NonlinearOperator
+    from sciinv.operators.calibration import calibration_kspace
+    from sciinv.operators.coil_compression import CoilCompression, compress_coils
+    from sciinv.operators.coil_noise import (
+        estimate_noise_covariance,
+        mix_coils,
+        noise_covariance,
+        prewhiten,
+    )
+    from sciinv.operators.coil_quality import MapQuality, map_quality
     from sciinv.operators.coils import estimate_coil_maps, low_resolution_phase, sensitivity_support
     from sciinv.operators.ct import ParallelBeamCT
     from sciinv.operators.fan import FanBeamCT
+    from sciinv.operators.jsense import jsense_maps
     from sciinv.operators.likelihoods import (
         AmplitudeLikelihood,
         BeerLambertLikelihood,

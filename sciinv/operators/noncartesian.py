@@ -31,7 +31,10 @@ class _Scan:
     # a slot hides it from deepinv's clone, which walks through plain attributes into whatever they
     # lead to; not buffers, because a coordinate in single precision is an error of 1e-5
 
-    __slots__ = ("density", "engines", "kernels", "options", "segmentation", "shape", "trajectory")
+    __slots__ = (
+        "density", "engines", "kernels", "options",
+        "segmentation", "shape", "trajectory", "weights",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -39,26 +42,34 @@ class _Scan:
         trajectory: NDArray[np.float64],
         density: NDArray[np.float64] | None,
         segmentation: Segmentation | None,
+        weights: NDArray[np.float64] | None,
         options: dict[str, Any],
     ) -> None:
         self.shape = shape
         self.trajectory = trajectory
         self.density = density
         self.segmentation = segmentation
+        self.weights = weights
         self.options = options
         self.engines: dict[tuple[str, torch.dtype, str], Engine] = {}
         self.kernels: dict[tuple[torch.dtype, str], Tensor] = {}
 
     def __deepcopy__(self, memo: dict[int, object]) -> _Scan:
-        new = _Scan(self.shape, self.trajectory, self.density, self.segmentation, self.options)
+        new = _Scan(*self._state())
         # kernels are never changed, so copies share them; plans are not for two operators
         new.kernels = dict(self.kernels)
         return new
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (
-            self.shape, self.trajectory, self.density, self.segmentation, self.options,
+            *self._state(),
             {key: value for key, value in self.kernels.items() if key[1] == "cpu"},
+        )  # fmt: skip
+
+    def _state(self) -> tuple[Any, ...]:
+        return (
+            self.shape, self.trajectory, self.density,
+            self.segmentation, self.weights, self.options,
         )  # fmt: skip
 
     def engine(self, like: Tensor) -> Engine:
@@ -78,7 +89,8 @@ class _Scan:
         if (real, device) not in self.kernels:
             truth = self.kernels.get((torch.float64, "cpu"))
             if truth is None:
-                truth = toeplitz_kernel(self.trajectory, self.shape)
+                square = None if self.weights is None else self.weights**2
+                truth = toeplitz_kernel(self.trajectory, self.shape, square)
                 self.kernels[torch.float64, "cpu"] = truth
             self.kernels[real, device] = truth.to(dtype=real, device=like.device)
         return self.kernels[real, device]
@@ -91,7 +103,7 @@ def _restore(*state: Any) -> _Scan:  # noqa: ANN401
 
 
 class NonCartesianMRI(LinearOperator):
-    r"""MRI along any trajectory, ``y_cj = F_j s_c x`` for every coil ``c`` and sample ``j``.
+    r"""MRI along any trajectory, ``y_cj = w_j F_j s_c x`` for every coil ``c`` and sample ``j``.
 
     :math:`(F x)_j = N^{-1/2} \sum_n x_n \exp(-2\pi i \sum_a k_{ja} (n_a - \lfloor N_a/2 \rfloor)
     / N_a)` with ``N`` pixels (Pruessmann et al., Magn. Reson. Med. 46, 2001), times
@@ -118,7 +130,10 @@ class NonCartesianMRI(LinearOperator):
     :param trajectory: ``(..., dim)`` in cycles per field of view within ``[-N/2, N/2]``, ordered
         like the image axes; see :func:`~sciinv.operators.trajectories.trajectory_from`.
     :param coil_maps: complex ``(coils, *image_shape)`` or ``(B, coils, *image_shape)``.
-    :param density: weights of the samples, shape of the trajectory without its last axis, used by
+    :param weights: ``w``, non-negative weights of the samples, shape of the trajectory without its
+        last axis; they act in ``A`` and again in the adjoint, as the mask of
+        :class:`~sciinv.operators.CartesianMRI` does, and zero means not measured. One by default.
+    :param density: areas of k-space, shape of the trajectory without its last axis, used by
         :meth:`A_dagger` only; by default from Pipe and Menon's iteration when first needed.
     :param field_map: off-resonance in Hz, ``image_shape`` or ``(B, *image_shape)``.
     :param readout_times: time of every sample in s, broadcast to the trajectory without its last
@@ -148,6 +163,7 @@ class NonCartesianMRI(LinearOperator):
         trajectory: Tensor | Any,  # noqa: ANN401 (anything NumPy makes an array of)
         coil_maps: Tensor | None = None,
         *,
+        weights: Tensor | Any | None = None,  # noqa: ANN401
         density: Tensor | Any | None = None,  # noqa: ANN401
         field_map: Tensor | Any | None = None,  # noqa: ANN401
         readout_times: Tensor | Any | None = None,  # noqa: ANN401
@@ -203,8 +219,9 @@ class NonCartesianMRI(LinearOperator):
         self._scan = _Scan(
             spatial,
             points.reshape(samples, -1),
-            _density(density, leading),
+            _per_sample("density", density, leading),
             segmentation,
+            _per_sample("weights", weights, leading),
             {"backend": backend, "oversampling": float(oversampling), "width": float(width)},
         )
         self.register_buffer(
@@ -239,6 +256,23 @@ class NonCartesianMRI(LinearOperator):
         if scan.density is None:
             scan.density = density_compensation(scan.trajectory, self.image_shape)
         return torch.from_numpy(scan.density)
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights of the samples, flattened, float64 on the CPU."""
+        found = self._scan.weights
+        count = len(self._scan.trajectory)
+        return torch.ones(count, dtype=torch.float64) if found is None else torch.from_numpy(found)
+
+    @property
+    def measurement_mask(self) -> Tensor | None:
+        """1 where the weights are not zero, ``(1, 1, [1,] samples)``; ``None``: everywhere."""
+        found = self._scan.weights
+        if found is None or found.all():
+            return None
+        holder = self._device_holder
+        mask = torch.from_numpy(found != 0).to(holder)
+        return mask.reshape(*[1] * len(self.measurement_shape), -1)
 
     @property
     def segments(self) -> int:
@@ -298,6 +332,7 @@ class NonCartesianMRI(LinearOperator):
             k = weights[0] * self._transform(z * self._phase(found.times[0], z))
             for time, weight in zip(found.times[1:], weights[1:], strict=True):
                 k = k + weight * self._transform(z * self._phase(time, z))
+        k = self._weighted(k)
         return to_channels(k if self.map_pairs is not None else k[:, 0]).to(x.dtype)
 
     def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: ANN401
@@ -305,7 +340,7 @@ class NonCartesianMRI(LinearOperator):
         self.update_parameters(**kwargs)
         self.check_measurement(y)
         k = to_complex(y.to(_working_dtype(y)))
-        k = k if self.map_pairs is not None else k[:, None]
+        k = self._weighted(k if self.map_pairs is not None else k[:, None])
         if (found := self._scan.segmentation) is None:
             z = self._back(k)
         else:
@@ -333,7 +368,12 @@ class NonCartesianMRI(LinearOperator):
         """
         self.update_parameters(**kwargs)
         self.check_measurement(y)
-        image = self.A_adjoint(y * self.density.to(y))
+        density = self.density
+        if self._scan.weights is not None:
+            # the data carry a weight, and the adjoint puts another one
+            square = self.weights.square()
+            density = torch.where(square > 0, density / torch.where(square > 0, square, 1.0), 0.0)
+        image = self.A_adjoint(y * density.to(y))
         if self.map_pairs is None:
             return image
         power = self.map_pairs.to(image.dtype).square().sum((1, -1))[:, None]
@@ -353,6 +393,9 @@ class NonCartesianMRI(LinearOperator):
         if self.map_pairs is None:
             raise GeometryError("NonCartesianMRI: this operator has no coil maps")
         return torch.view_as_complex(self.map_pairs.to(_working_dtype(like)))
+
+    def _weighted(self, k: Tensor) -> Tensor:
+        return k if self._scan.weights is None else k * self.weights.to(k.real)
 
     def _transform(self, z: Tensor) -> Tensor:
         k = linear_map(z.flatten(0, 1), self._forward, self._adjoint)
@@ -429,19 +472,24 @@ def _map_pairs(maps: Tensor, spatial: tuple[int, ...]) -> Tensor:
     return (pairs if maps.ndim == dims + 2 else pairs[None]).contiguous()
 
 
-def _density(values: Any, leading: tuple[int, ...]) -> NDArray[np.float64] | None:  # noqa: ANN401
+def _per_sample(
+    name: str,
+    values: Any,  # noqa: ANN401
+    leading: tuple[int, ...],
+) -> NDArray[np.float64] | None:
+    """Check one non-negative number per sample and flatten it."""
     if values is None:
         return None
     density = as_array(values)
     real = density.dtype.kind in "fiu"
     if not real or density.shape not in (leading, (math.prod(leading),)):
         raise GeometryError(
-            f"density: found {density.dtype} {density.shape}, expected real {leading}, one weight "
+            f"{name}: found {density.dtype} {density.shape}, expected real {leading}, one weight "
             "per sample"
         )
     if not np.isfinite(density).all() or (density < 0).any() or not density.any():
         raise GeometryError(
-            "density: found negative, non-finite or only zero weights, expected weights >= 0"
+            f"{name}: found negative, non-finite or only zero weights, expected weights >= 0"
         )
     return density.astype(np.float64).ravel()
 

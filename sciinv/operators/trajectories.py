@@ -23,7 +23,7 @@ GOLDEN_ANGLE = math.pi * (math.sqrt(5) - 1) / 2
 # two-dimensional golden means (Chan et al., Magn. Reson. Med. 61, 2009)
 _GOLDEN_MEANS = (0.46557123187676802, 0.68232780382801933)
 # a trajectory may leave the grid by this share of it: rounding of its file
-_SLACK = 1e-4
+_SLACK = 2e-3
 
 
 def as_array(values: Any) -> NDArray[Any]:  # noqa: ANN401 (anything NumPy makes an array of)

@@ -476,3 +476,35 @@ def test_cuda_equals_cpu(shape):
         assert relative(gpu.A_adjoint(y.cuda()).cpu(), cpu.A_adjoint(y)) < 2e-5
         assert relative(gpu.A_adjoint_A(x.cuda()).cpu(), cpu.A_adjoint_A(x)) < 4e-5
         assert check_operator(gpu, rtol=3e-5)["adjoint"] < 1e-13
+
+
+@pytest.mark.parametrize("field", [False, True])
+def test_weights_act_in_both_directions_and_hide_samples(field):
+    shape, leading = (8, 7), (3, 10)
+    k = scattered(shape, leading)
+    w = torch.rand(leading, generator=generator(), dtype=torch.float64)
+    w[1, 4:8] = 0.0
+    maps = random_maps(1, 2, shape)
+    options = {}
+    if field:
+        options["field_map"] = 30 * torch.rand(shape, generator=generator(), dtype=torch.float64)
+        options["readout_times"] = np.linspace(0, 5e-3, 10)
+    weighted = NonCartesianMRI(shape, k, maps, weights=w, dtype=torch.float64, **options)
+    plain = NonCartesianMRI(shape, k, maps, dtype=torch.float64, **options)
+    assert max(check_operator(weighted, rtol=1e-6).values()) < 1e-6  # SigPy where it is alone
+    x = image(2, shape)
+    torch.testing.assert_close(weighted.A(x), plain.A(x) * w.flatten(), rtol=1e-12, atol=1e-14)
+    assert weighted.measurement_count() == 4 * int((w > 0).sum())
+    assert plain.measurement_mask is None
+    again = pickle.loads(pickle.dumps(copy.deepcopy(weighted._scan)))  # noqa: S301  our own bytes
+    np.testing.assert_array_equal(again.weights, w.flatten().numpy())
+    again = copy.deepcopy(weighted)
+    torch.testing.assert_close(again.A_adjoint_A(x), weighted.A_adjoint_A(x))
+    # the start image divides the weights out again where they are not zero
+    ones = torch.where(w > 0, w, 1.0)
+    full = NonCartesianMRI(shape, k, maps, weights=ones, dtype=torch.float64, **options)
+    expected = plain.A_dagger(plain.A(x))
+    torch.testing.assert_close(full.A_dagger(full.A(x)), expected, rtol=1e-9, atol=1e-11)
+    for bad in (-w, torch.zeros(leading), w[:2]):
+        with pytest.raises(GeometryError, match="weights"):
+            NonCartesianMRI(shape, k, maps, weights=bad)
