@@ -289,6 +289,8 @@ def test_check_pattern():
     check_pattern(changed(-0.5), physics, allow_negative=True)
     with pytest.raises(DataError, match="logarithm"):
         check_pattern(y - 10, physics, allow_negative=True)
+    with pytest.raises(DataError, match="logarithm"):  # as much below zero as above
+        check_pattern(y - y[:, :, :4].mean(), physics, allow_negative=True)
     with pytest.raises(DataError, match="nothing but zeros in scan 1"):
         check_pattern(changed(0, index=(1,)), physics)
     with pytest.raises(GeometryError):
