@@ -9,97 +9,26 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from deepinv.physics.noise import NoiseModel
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sciinv.channels import to_channels, to_complex
 from sciinv.errors import GeometryError
 from sciinv.operators.autograd import linear_map
 from sciinv.operators.base import LinearOperator
-from sciinv.operators.nufft import BACKENDS, Backend, Engine, choose_engine, make_engine
+from sciinv.operators.noncartesian_scan import (
+    ScanPlan,
+    checked_field,
+    checked_map_pairs,
+    checked_per_sample,
+    checked_times,
+)
+from sciinv.operators.nufft import BACKENDS, Backend, choose_engine
 from sciinv.operators.segmentation import Segmentation
-from sciinv.operators.toeplitz import apply_toeplitz, toeplitz_kernel
-from sciinv.operators.trajectories import as_array, check_trajectory, density_compensation
+from sciinv.operators.toeplitz import apply_toeplitz
+from sciinv.operators.trajectories import check_trajectory, density_compensation
 
 # keyword arguments that deepinv hands to the operator and to its noise model alike
 _NOISE_ARGUMENTS = frozenset({"sigma", "gain", "seed", "rng"})
-
-
-class _Scan:
-    """What never changes, in double precision, and what is made from it when first needed."""
-
-    # a slot hides it from deepinv's clone, which walks through plain attributes into whatever they
-    # lead to; not buffers, because a coordinate in single precision is an error of 1e-5
-
-    __slots__ = (
-        "density", "engines", "kernels", "options",
-        "segmentation", "shape", "trajectory", "weights",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        trajectory: NDArray[np.float64],
-        density: NDArray[np.float64] | None,
-        segmentation: Segmentation | None,
-        weights: NDArray[np.float64] | None,
-        options: dict[str, Any],
-    ) -> None:
-        self.shape = shape
-        self.trajectory = trajectory
-        self.density = density
-        self.segmentation = segmentation
-        self.weights = weights
-        self.options = options
-        self.engines: dict[tuple[str, torch.dtype, str], Engine] = {}
-        self.kernels: dict[tuple[torch.dtype, str], Tensor] = {}
-
-    def __deepcopy__(self, memo: dict[int, object]) -> _Scan:
-        new = _Scan(*self._state())
-        # kernels are never changed, so copies share them; plans are not for two operators
-        new.kernels = dict(self.kernels)
-        return new
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (
-            *self._state(),
-            {key: value for key, value in self.kernels.items() if key[1] == "cpu"},
-        )  # fmt: skip
-
-    def _state(self) -> tuple[Any, ...]:
-        return (
-            self.shape, self.trajectory, self.density,
-            self.segmentation, self.weights, self.options,
-        )  # fmt: skip
-
-    def engine(self, like: Tensor) -> Engine:
-        real = like.real.dtype
-        name = choose_engine(self.options["backend"], like.device)
-        key = (name, real, str(like.device))
-        if key not in self.engines:
-            self.engines[key] = make_engine(
-                name, self.shape, self.trajectory, real,
-                oversampling=self.options["oversampling"], width=self.options["width"],
-            )  # fmt: skip
-        return self.engines[key]
-
-    def kernel(self, like: Tensor) -> Tensor:
-        """Toeplitz kernel, computed once in double precision and kept for each dtype used."""
-        real, device = like.real.dtype, str(like.device)
-        if (real, device) not in self.kernels:
-            truth = self.kernels.get((torch.float64, "cpu"))
-            if truth is None:
-                square = None if self.weights is None else self.weights**2
-                truth = toeplitz_kernel(self.trajectory, self.shape, square)
-                self.kernels[torch.float64, "cpu"] = truth
-            self.kernels[real, device] = truth.to(dtype=real, device=like.device)
-        return self.kernels[real, device]
-
-
-def _restore(*state: Any) -> _Scan:  # noqa: ANN401
-    scan = _Scan(*state[:-1])
-    scan.kernels = state[-1]
-    return scan
 
 
 class NonCartesianMRI(LinearOperator):
@@ -179,7 +108,7 @@ class NonCartesianMRI(LinearOperator):
         spatial = tuple(int(n) for n in image_shape)
         points = check_trajectory(trajectory, spatial)
         leading = points.shape[:-1]
-        pairs = None if coil_maps is None else _map_pairs(coil_maps, spatial)
+        pairs = None if coil_maps is None else checked_map_pairs(coil_maps, spatial)
         if device is None:
             device = coil_maps.device if isinstance(coil_maps, Tensor) else "cpu"
         if dtype is None:
@@ -194,8 +123,8 @@ class NonCartesianMRI(LinearOperator):
                 "expected at least 1.25 and 2 to 16"
             )
         choose_engine(backend, device)  # refuse at once what does not work
-        field = _field(field_map, spatial)
-        times = _times(readout_times, leading)
+        field = checked_field(field_map, spatial)
+        times = checked_times(readout_times, leading)
         if (field is None) != (times is None):
             given, missing = ("field_map", "readout_times")[:: 1 if times is None else -1]
             raise GeometryError(f"NonCartesianMRI: found {given} without {missing}, expected both")
@@ -216,12 +145,12 @@ class NonCartesianMRI(LinearOperator):
         )
         self.trajectory_shape = points.shape
         self.toeplitz = bool(toeplitz) and field is None
-        self._scan = _Scan(
+        self._scan = ScanPlan(
             spatial,
             points.reshape(samples, -1),
-            _per_sample("density", density, leading),
+            checked_per_sample("density", density, leading),
             segmentation,
-            _per_sample("weights", weights, leading),
+            checked_per_sample("weights", weights, leading),
             {"backend": backend, "oversampling": float(oversampling), "width": float(width)},
         )
         self.register_buffer(
@@ -297,7 +226,7 @@ class NonCartesianMRI(LinearOperator):
             )
         if coil_maps is None:
             return
-        old, pairs = self.map_pairs, _map_pairs(coil_maps, self.image_shape)
+        old, pairs = self.map_pairs, checked_map_pairs(coil_maps, self.image_shape)
         if old is None or old.shape[1] != pairs.shape[1]:
             raise GeometryError(
                 f"NonCartesianMRI: coil_maps: found {pairs.shape[1]} coils, expected "
@@ -456,73 +385,3 @@ class NonCartesianMRI(LinearOperator):
 def _working_dtype(value: Tensor) -> torch.dtype:
     # half precision is computed in float32: complex transforms have nothing smaller
     return torch.float64 if value.dtype in (torch.float64, torch.complex128) else torch.float32
-
-
-def _map_pairs(maps: Tensor, spatial: tuple[int, ...]) -> Tensor:
-    """Bring complex maps to real pairs ``(B or 1, coils, *spatial, 2)``, as in Cartesian MRI."""
-    maps = torch.as_tensor(maps)
-    dims = len(spatial)
-    shape = tuple(maps.shape)
-    if not maps.is_complex() or maps.ndim not in (dims + 1, dims + 2) or shape[-dims:] != spatial:
-        raise GeometryError(
-            f"NonCartesianMRI: coil_maps: found {maps.dtype} {shape}, expected a complex "
-            f"(coils, {', '.join(map(str, spatial))}) or (B, coils, {', '.join(map(str, spatial))})"
-        )
-    pairs = torch.view_as_real(maps.resolve_conj())
-    return (pairs if maps.ndim == dims + 2 else pairs[None]).contiguous()
-
-
-def _per_sample(
-    name: str,
-    values: Any,  # noqa: ANN401
-    leading: tuple[int, ...],
-) -> NDArray[np.float64] | None:
-    """Check one non-negative number per sample and flatten it."""
-    if values is None:
-        return None
-    density = as_array(values)
-    real = density.dtype.kind in "fiu"
-    if not real or density.shape not in (leading, (math.prod(leading),)):
-        raise GeometryError(
-            f"{name}: found {density.dtype} {density.shape}, expected real {leading}, one weight "
-            "per sample"
-        )
-    if not np.isfinite(density).all() or (density < 0).any() or not density.any():
-        raise GeometryError(
-            f"{name}: found negative, non-finite or only zero weights, expected weights >= 0"
-        )
-    return density.astype(np.float64).ravel()
-
-
-def _field(values: Any, spatial: tuple[int, ...]) -> NDArray[np.float64] | None:  # noqa: ANN401
-    """Field map as ``(B or 1, *spatial)``."""
-    if values is None:
-        return None
-    field = as_array(values)
-    dims = len(spatial)
-    real = field.dtype.kind in "fiu"
-    if not real or field.ndim not in (dims, dims + 1) or field.shape[-dims:] != spatial:
-        raise GeometryError(
-            f"field_map: found {field.dtype} {field.shape}, expected real {spatial} or "
-            f"(B, {', '.join(map(str, spatial))}) in Hz"
-        )
-    if not np.isfinite(field).all():
-        raise GeometryError("field_map: found NaN or Inf, expected frequencies in Hz")
-    return field.astype(np.float64).reshape(-1, *spatial)
-
-
-def _times(values: Any, leading: tuple[int, ...]) -> NDArray[np.float64] | None:  # noqa: ANN401
-    if values is None:
-        return None
-    times = as_array(values)
-    expected = f"finite seconds of a shape that broadcasts to {leading}"
-    if times.dtype.kind not in "fiu" or not np.isfinite(times).all():
-        raise GeometryError(f"readout_times: found {times.dtype} with NaN, expected {expected}")
-    if times.shape == (math.prod(leading),):
-        return times.astype(np.float64)
-    try:
-        return np.broadcast_to(times, leading).astype(np.float64).ravel()
-    except ValueError as error:
-        raise GeometryError(
-            f"readout_times: found shape {times.shape}, expected {expected}"
-        ) from error
