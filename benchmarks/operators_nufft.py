@@ -263,7 +263,7 @@ def table(case: Case, repeats: int) -> None:
             cells.append(f"{min(found) / min(base):.2f} ({statistics.median(rounds):.2f})")
             wrong.append(f"{errors[name, which]:.0e}")
         if any(cells):
-            print(f"| {name} | " + " | ".join(cells) + f" | {' / '.join(wrong)} |")
+            print(f"| {name} | " + " | ".join(cells) + f" | {' / '.join(wrong)} |", flush=True)
     for note in notes:
         print(f"\n{note}")
 
