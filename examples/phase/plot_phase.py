@@ -126,7 +126,9 @@ def panel(axis, values, title, **drawn):
 
 rows = {"Truth": truth} | images
 figure, axes = plt.subplots(2, 4, figsize=(15, 6.4), layout="constrained")
-axes[0, 0].imshow(np.ma.masked_where(stop == 0, np.log10(1 + counts[0, 0])), cmap="magma")
+axes[0, 0].imshow(
+    np.ma.masked_where(stop.numpy() == 0, np.log10(1 + counts[0, 0].numpy())), cmap="magma"
+)
 axes[0, 0].set(title=f"Pattern, {int(counts.sum())} photons seen (log)", xticks=[], yticks=[])
 colours = plt.get_cmap("twilight").with_extremes(bad="0.2")
 for column, (name, z) in enumerate(rows.items(), start=1):
@@ -162,7 +164,7 @@ panel(axes[1], wrong, "Error of the mean", cmap="inferno", vmin=0, vmax=top, lab
 
 misfit = (physics.A(samples.mean(0)) - counts.sqrt() / scale)[0, 0] / (0.5 / scale)
 figure, axis = plt.subplots(figsize=(5.2, 4), layout="constrained")
-seen = np.ma.masked_where(stop == 0, misfit)
+seen = np.ma.masked_where(stop.numpy() == 0, misfit.numpy())
 drawn = axis.imshow(seen, cmap="RdBu", vmin=-4, vmax=4)
 axis.set(title="Residual of the mean", xticks=[], yticks=[])
 figure.colorbar(drawn, ax=axis, label="noise standard deviations")
