@@ -16,8 +16,8 @@ def demo(
     """Simulate a small MRI scan, reconstruct it, and compare with the truth."""
     from sciinv.cli.console import Console, phase_line, say
     from sciinv.cli.evaluate import compare
-    from sciinv.cli.reconstruct import describe
     from sciinv.cli.simulate import make
+    from sciinv.data.describe import describe
     from sciinv.data.load import load
     from sciinv.data.native import write_scan
     from sciinv.errors import DataError

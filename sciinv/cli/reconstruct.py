@@ -12,7 +12,6 @@ import typer
 
 if TYPE_CHECKING:
     from sciinv.cli.console import Console
-    from sciinv.data.scan import Scan
     from sciinv.reconstruction.run import Plan
 
 _BUDGET = 300.0
@@ -59,6 +58,10 @@ def reconstruct(
     slices: str | None = typer.Option(
         None, metavar="A[:B]", help="Slice, or first and last + 1; all if not given."
     ),
+    coils: int | None = typer.Option(
+        None, min=1, metavar="N", help="MRI: compress the coils to N virtual ones first."
+    ),
+    prewhiten: bool = typer.Option(False, help="MRI: whiten the coils' noise first."),
     overwrite: bool = typer.Option(False, help="Replace an older result."),
     dry_run: bool = typer.Option(False, help="Print what would be done, and stop."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Write nothing but errors."),
@@ -70,6 +73,7 @@ def reconstruct(
     and printed.
     """
     from sciinv.cli.console import Console, phase_line, say
+    from sciinv.data.describe import describe
     from sciinv.data.files import check_regular_file
     from sciinv.data.load import load
     from sciinv.errors import DataError
@@ -105,6 +109,8 @@ def reconstruct(
         "scale": scale,
         "time_budget": time_budget,
         "slices": chosen,
+        "coils": coils,
+        "prewhiten": prewhiten,
         "progress": console,
     }
     if dry_run:
@@ -140,25 +146,6 @@ def reconstruct(
     if console.interrupted:
         # kept, but not what was asked for: a script has to see that
         raise typer.Exit(130)
-
-
-def describe(scan: Scan) -> str:
-    """Say in a line what a scan is."""
-    from sciinv.data.scan import MRIGeometry
-
-    shape = "x".join(map(str, scan.image_shape))
-    stack = f"{scan.num_slices} slices, " if scan.num_slices > 1 else ""
-    g = scan.geometry
-    if isinstance(g, MRIGeometry):
-        dims = "3D" if len(scan.image_shape) == 3 else "2D"
-        return (
-            f"{scan.format}: {dims} Cartesian MRI, {stack}{shape}, {scan.num_coils} coils, "
-            f"R = {scan.acceleration:.2g}"
-        )
-    return (
-        f"{scan.format}: parallel-beam CT, {stack}{len(g.angles)} angles x {g.num_detectors} "
-        f"detectors, image {shape}, axis at {g.axis_shift:+.4g}"
-    )
 
 
 def tell_plan(console: Console, plan: Plan) -> None:

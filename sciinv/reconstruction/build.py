@@ -14,7 +14,7 @@ from sciinv.errors import DataError
 from sciinv.reconstruction.ct_model import ct_model
 from sciinv.reconstruction.diffraction_model import diffraction_model
 from sciinv.reconstruction.model import Model
-from sciinv.reconstruction.mri_model import cartesian_model, noncartesian_model
+from sciinv.reconstruction.mri_model import Coils, cartesian_model, noncartesian_model
 
 
 def build_model(
@@ -24,6 +24,7 @@ def build_model(
     noise_std: float | None = None,
     scale: float | None = None,
     seed: int = 0,
+    coils: Coils | None = None,
     say: Callable[[str, str], None] = lambda phase, text: None,
 ) -> Model:
     """Build the model of slice ``index``: coil maps, noise level and scale from the scan itself.
@@ -31,13 +32,14 @@ def build_model(
     :param noise_std: noise per real component in the measurement's units; replaces the estimate.
     :param scale: intensity scale; replaces the estimate.
     :param seed: of the random starts of iterative phasing.
+    :param coils: MRI: compression and whitening of the coils.
     :param say: told ``(phase, sentence)`` what was found.
     """
-    geometry = scan.geometry
+    geometry, chosen = scan.geometry, coils or Coils()
     if isinstance(geometry, MRIGeometry):
-        return cartesian_model(scan, geometry, index, noise_std, scale, say)
+        return cartesian_model(scan, geometry, index, noise_std, scale, chosen, say)
     if isinstance(geometry, NonCartesianGeometry):
-        return noncartesian_model(scan, geometry, index, noise_std, scale, say)
+        return noncartesian_model(scan, geometry, index, noise_std, scale, chosen, say)
     if isinstance(geometry, DiffractionGeometry):
         if noise_std is not None or scale is not None:
             raise DataError(

@@ -38,10 +38,12 @@ class Model:
     :param measured: CT: line integrals before whitening and scaling.
     :param whole: CT: the operator on the whole grid, before whitening; ``physics`` may be on its
         middle part only, where the object is.
+    :param preview: classical reconstruction that was made on the way, ``(1, C, *image_shape)``.
     :param start: diffraction: the image that iterative phasing found, ``(1, C, *image_shape)``.
     :param start_level: share of the intensity scale from which sampling around ``start`` begins.
     :param excess: largest factor by which the noise of some samples was raised because a first
         image misses them.
+    :param warnings: what the user should look at.
     :param noise_model: makes the noise model of a level.
     """
 
@@ -57,9 +59,11 @@ class Model:
     phase: Tensor | None = None
     measured: Tensor | None = None
     whole: Operator | None = None
+    preview: Tensor | None = None
     start: Tensor | None = None
     start_level: float = 0.25
     excess: float = 1.0
+    warnings: tuple[str, ...] = ()
     noise_model: Callable[[float], NoiseModel] = GaussianNoise
 
     @property

@@ -22,17 +22,16 @@ from torch import Tensor
 
 from sciinv import __version__
 from sciinv.baselines import cg_sense, fbp
-from sciinv.baselines.common import squared_norm
 from sciinv.data.load import load
 from sciinv.data.scan import Scan
 from sciinv.errors import DataError, SciinvError
-from sciinv.operators import NonCartesianMRI
 from sciinv.priors import SliceWise
 from sciinv.priors import load as load_prior
 from sciinv.random import child_generators
 from sciinv.reconstruction.build import build_model
 from sciinv.reconstruction.effort import Effort, fit, fit_named, measure
 from sciinv.reconstruction.model import Model
+from sciinv.reconstruction.mri_model import Coils
 from sciinv.reconstruction.progress import Progress
 from sciinv.report.plain import plain
 from sciinv.result import Result, Status
@@ -90,6 +89,8 @@ def reconstruct(
     scale: float | None = None,
     time_budget: float = DEFAULT_BUDGET,
     slices: slice | None = None,
+    coils: int | None = None,
+    prewhiten: bool = False,
     max_batch: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -113,12 +114,14 @@ def reconstruct(
     :param scale: image intensity that is 1 for the prior, instead of the estimate.
     :param time_budget: seconds that sampling may take, all slices together.
     :param slices: slices of the stack to reconstruct, all by default.
+    :param coils: MRI: compress the coils to so many virtual ones first.
+    :param prewhiten: MRI: first whiten the coils' noise, by its covariance in outer k-space.
     :param max_batch: images that go through the network together.
     :param progress: told what happens.
     :raises DataError: the scan cannot be read or used.
     :raises IncompatibleError: solver, prior and operator do not fit.
     """
-    job = _Job(scan, prior, solver, progress or Progress(), slices)
+    job = _Job(scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten))
     begin = time.perf_counter()
     parts: list[_Slice] = []
     generator = torch.Generator().manual_seed(seed)
@@ -154,10 +157,12 @@ def plan_run(
     scale: float | None = None,
     time_budget: float = DEFAULT_BUDGET,
     slices: slice | None = None,
+    coils: int | None = None,
+    prewhiten: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
     """Return what :func:`reconstruct` would do; arguments as there. Nothing is sampled."""
-    job = _Job(scan, prior, solver, progress or Progress(), slices)
+    job = _Job(scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten))
     model = job.model(job.indices[0], noise_std, scale, 0)
     return job.plan(model, num_samples, steps, krylov, time_budget)
 
@@ -184,8 +189,10 @@ class _Job:
         solver: str | Callable[[Prior], Solver] | None,
         progress: Progress,
         slices: slice | None,
+        coils: Coils,
     ) -> None:
         self.progress = progress
+        self.coils = coils
         self.timings: dict[str, float] = {}
         self.warnings: list[str] = []
         self.stopped = False
@@ -228,18 +235,21 @@ class _Job:
 
         model = build_model(self.scan, index, noise_std=noise_std, scale=scale, seed=seed, say=say)
         self.timed("model", begin)
+        if first:
+            self.warnings += model.warnings
         return model
 
     def baseline(self, model: Model) -> Tensor:
         """Make the classical preview in the prior's scale."""
         begin = time.perf_counter()
-        if model.start is not None:
-            image = model.start
+        made = model.preview if model.start is None else model.start
+        if made is not None:
+            image = made
         elif isinstance(model.whole, LinearPhysics) and model.measured is not None:
             image = fbp(model.measured / model.scale, model.whole)
         else:
             assert isinstance(model.physics, LinearPhysics)  # noqa: S101  MRI
-            image = cg_sense(model.y, model.physics, lam=_SENSE_LAMBDA * _evenness(model))
+            image = cg_sense(model.y, model.physics, lam=_SENSE_LAMBDA)
         self.timed("preview", begin)
         return image
 
@@ -474,20 +484,6 @@ class _Job:
             notes=tuple(notes),
             warnings=tuple(self.warnings),
         )
-
-
-def _evenness(model: Model) -> float:
-    """Sampling density over that of the densest place in k-space: 1 for Cartesian MRI.
-
-    CG-SENSE counts its regularisation in units of ``|A|^2``, the density of the densest place.
-    Where the centre is sampled a hundred times as densely as the rest, that would blur the image.
-    """
-    physics = model.physics
-    if not isinstance(physics, NonCartesianMRI):
-        return 1.0
-    norm = squared_norm(physics, torch.ones(1, *physics.img_size))
-    density = physics.measurement_shape[-1] / math.prod(physics.image_shape)
-    return min(1.0, density / float(norm.amax()))
 
 
 def _noise_factor(model: Model, excess: float) -> float:
