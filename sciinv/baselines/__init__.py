@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 from sciinv.lazy import attach
 
 __all__ = [
+    "HIOInfo",
+    "centred_crop",
     "cg_sense",
     "fbp",
     "hio",
     "l1_wavelet",
+    "object_box",
+    "recentre",
     "sirt",
     "solve_tv",
     "tv",
@@ -26,10 +30,14 @@ __all__ = [
 # modules are not named like the functions: importing ``baselines.tv`` would put the module in the
 # place of the function
 _LAZY = {
+    "HIOInfo": "sciinv.baselines.fienup",
+    "centred_crop": "sciinv.baselines.phasing",
     "cg_sense": "sciinv.baselines.least_squares",
     "fbp": "sciinv.baselines.backprojection",
     "hio": "sciinv.baselines.fienup",
     "l1_wavelet": "sciinv.baselines.sparse",
+    "object_box": "sciinv.baselines.phasing",
+    "recentre": "sciinv.baselines.phasing",
     "sirt": "sciinv.baselines.algebraic",
     "solve_tv": "sciinv.baselines.total_variation",
     "tv": "sciinv.baselines.total_variation",
@@ -41,8 +49,9 @@ _LAZY = {
 if TYPE_CHECKING:
     from sciinv.baselines.algebraic import sirt
     from sciinv.baselines.backprojection import fbp, zero_filled
-    from sciinv.baselines.fienup import hio
+    from sciinv.baselines.fienup import HIOInfo, hio
     from sciinv.baselines.least_squares import cg_sense
+    from sciinv.baselines.phasing import centred_crop, object_box, recentre
     from sciinv.baselines.sparse import l1_wavelet
     from sciinv.baselines.strength import tv_lambda, wavelet_lambda
     from sciinv.baselines.total_variation import solve_tv, tv

@@ -11,31 +11,40 @@ from typing import TYPE_CHECKING
 from sciinv.lazy import attach
 
 __all__ = [
+    "Alignment",
+    "align",
     "calibration_curve",
     "chi_squared",
+    "conjugate_flip",
     "coverage",
     "magnitude",
     "nrmse",
     "pairwise_diversity",
     "psnr",
+    "r_factor",
     "sliced_wasserstein",
     "ssim",
 ]
 
 # no module may be called like an exported name: importing it would hide the name
 _LAZY = {
+    "Alignment": "sciinv.metrics.ambiguity",
+    "align": "sciinv.metrics.ambiguity",
     "calibration_curve": "sciinv.metrics.uncertainty",
     "chi_squared": "sciinv.metrics.uncertainty",
+    "conjugate_flip": "sciinv.metrics.ambiguity",
     "coverage": "sciinv.metrics.uncertainty",
     "magnitude": "sciinv.metrics.arrays",
     "nrmse": "sciinv.metrics.fidelity",
     "pairwise_diversity": "sciinv.metrics.distributions",
     "psnr": "sciinv.metrics.fidelity",
+    "r_factor": "sciinv.metrics.ambiguity",
     "sliced_wasserstein": "sciinv.metrics.distributions",
     "ssim": "sciinv.metrics.similarity",
 }
 
 if TYPE_CHECKING:
+    from sciinv.metrics.ambiguity import Alignment, align, conjugate_flip, r_factor
     from sciinv.metrics.arrays import magnitude
     from sciinv.metrics.distributions import pairwise_diversity, sliced_wasserstein
     from sciinv.metrics.fidelity import nrmse, psnr

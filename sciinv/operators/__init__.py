@@ -27,7 +27,9 @@ __all__ = [
     "PoissonLikelihood",
     "WhitenedOperator",
     "calibration_kspace",
+    "check_trajectory",
     "compress_coils",
+    "density_compensation",
     "estimate_coil_maps",
     "estimate_noise_covariance",
     "jsense_maps",
@@ -38,7 +40,11 @@ __all__ = [
     "noise_covariance",
     "noise_sigma",
     "prewhiten",
+    "radial_trajectory",
     "sensitivity_support",
+    "spiral_trajectory",
+    "stack_trajectory",
+    "trajectory_from",
     "whiten",
 ]
 
@@ -61,7 +67,9 @@ _LAZY = {
     "PoissonLikelihood": "sciinv.operators.likelihoods",
     "WhitenedOperator": "sciinv.operators.whitening",
     "calibration_kspace": "sciinv.operators.calibration",
+    "check_trajectory": "sciinv.operators.trajectories",
     "compress_coils": "sciinv.operators.coil_compression",
+    "density_compensation": "sciinv.operators.trajectories",
     "estimate_coil_maps": "sciinv.operators.coils",
     "estimate_noise_covariance": "sciinv.operators.coil_noise",
     "jsense_maps": "sciinv.operators.jsense",
@@ -72,7 +80,11 @@ _LAZY = {
     "noise_covariance": "sciinv.operators.coil_noise",
     "noise_sigma": "sciinv.operators.noise",
     "prewhiten": "sciinv.operators.coil_noise",
+    "radial_trajectory": "sciinv.operators.trajectories",
     "sensitivity_support": "sciinv.operators.coils",
+    "spiral_trajectory": "sciinv.operators.trajectories",
+    "stack_trajectory": "sciinv.operators.trajectories",
+    "trajectory_from": "sciinv.operators.trajectories",
     "whiten": "sciinv.operators.whitening",
 }
 
@@ -102,6 +114,14 @@ if TYPE_CHECKING:
     from sciinv.operators.noise import noise_sigma
     from sciinv.operators.noncartesian import NonCartesianMRI
     from sciinv.operators.phase import CodedDiffraction, FourierPhaseRetrieval
+    from sciinv.operators.trajectories import (
+        check_trajectory,
+        density_compensation,
+        radial_trajectory,
+        spiral_trajectory,
+        stack_trajectory,
+        trajectory_from,
+    )
     from sciinv.operators.whitening import WhitenedOperator, whiten
 
 __getattr__, __dir__ = attach(__name__, _LAZY, __all__)

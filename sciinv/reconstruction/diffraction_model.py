@@ -17,7 +17,7 @@ from sciinv.reconstruction.model import Model, middle
 
 # standard deviation of the square root of a Poisson count
 _AMPLITUDE_STD = 0.5
-_STARTS = 4
+_STARTS, _VOLUME_STARTS = 4, 2
 # soft edges reach beyond the support of iterative phasing
 _MARGIN = 4
 # phasing leaves little to find: from higher up, the prior's idea of an object takes over
@@ -52,7 +52,8 @@ def diffraction_model(
 
     whole = operator(tuple(geometry.image_shape))
     generator = torch.Generator().manual_seed(seed)
-    image, info = hio(counts, whole, starts=_STARTS, generator=generator, return_info=True)
+    starts = _STARTS if len(pattern) == 2 else _VOLUME_STARTS
+    image, info = hio(counts, whole, starts=starts, generator=generator, return_info=True)
     image = recentre(image)
     box = object_box(image, margin=_MARGIN)
     part = image[(slice(None), slice(None), *middle(whole.image_shape, box))].contiguous()
@@ -64,7 +65,7 @@ def diffraction_model(
     scale = float(torch.quantile(bright, 0.95))
     say(
         "phasing",
-        f"HIO, the best of {_STARTS} starts: R-factor {float(info.r_factor[0]):.3f}, object within "
+        f"HIO, the best of {starts} starts: R-factor {float(info.r_factor[0]):.3f}, object within "
         f"{'x'.join(map(str, box))} of {'x'.join(map(str, whole.image_shape))} pixels",
     )
     say("noise", "photon counts: the square root of a count has standard deviation 1/2")

@@ -13,7 +13,16 @@ from deepinv.optim.prior import TVPrior
 from deepinv.physics import DecomposablePhysics, GaussianNoise, stack
 
 from sciinv.capabilities import Capability
-from sciinv.operators import ALL_OPERATORS, CartesianMRI, ParallelBeamCT, whiten
+from sciinv.operators import (
+    ALL_OPERATORS,
+    CartesianMRI,
+    CodedDiffraction,
+    FanBeamCT,
+    FourierPhaseRetrieval,
+    NonCartesianMRI,
+    ParallelBeamCT,
+    whiten,
+)
 from sciinv.operators.base import LinearOperator
 
 
@@ -66,11 +75,41 @@ def parallel_beam():
     )  # fmt: skip
 
 
+def fan_beam():
+    angles = torch.arange(16, dtype=torch.float64) * math.pi / 8
+    return FanBeamCT(
+        (12, 10), angles, num_detectors=18, detector_spacing=1.5, pixel_size=1.0,
+        source_distance=30.0, detector_distance=15.0, backend="torch", dtype=torch.float64,
+    )  # fmt: skip
+
+
+def non_cartesian():
+    shape = (12, 10)
+    k = torch.rand(150, 2, generator=generator(), dtype=torch.float64) - 0.5
+    k = k * torch.tensor(shape)
+    return NonCartesianMRI(shape, k, coil_maps(shape, 4), dtype=torch.float64)
+
+
+def diffraction():
+    return FourierPhaseRetrieval((12, 10), dtype=torch.float64)
+
+
+def coded():
+    masks = torch.polar(
+        torch.ones(3, 12, 10, dtype=torch.float64),
+        6 * torch.rand(3, 12, 10, generator=generator(), dtype=torch.float64),
+    )
+    return CodedDiffraction((12, 10), masks, dtype=torch.float64)
+
+
+NONLINEAR = {"diffraction": diffraction, "coded": coded}
 OPERATORS = {
     "single coil": single_coil,
     "multi coil": multi_coil,
     "whitened": whitened,
     "parallel beam": parallel_beam,
+    "fan beam": fan_beam,
+    "non-Cartesian": non_cartesian,
 }
 
 
@@ -88,7 +127,19 @@ def blocks(physics, batch=1):
 
 
 def test_every_operator_is_here():
-    assert {type(make()).__name__ for make in OPERATORS.values()} >= set(ALL_OPERATORS)
+    makers = [*OPERATORS.values(), *NONLINEAR.values()]
+    assert {type(make()).__name__ for make in makers} >= set(ALL_OPERATORS)
+
+
+@pytest.mark.parametrize("make", NONLINEAR.values(), ids=NONLINEAR)
+def test_deepinv_gradient_descent_on_a_nonlinear_operator(make):
+    """deepinv's data fidelity takes gradients through ``A_vjp``: it equals autograd's."""
+    physics = make()
+    x = blocks(physics) + 0.1
+    y = physics.A(0.7 * blocks(physics))
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(0.5 * (physics.A(leaf) - y).square().sum(), leaf)
+    torch.testing.assert_close(L2().grad(x, y, physics), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_adjointness_test(physics):
