@@ -99,7 +99,7 @@ def simulate_diffraction(
         ),
         format="simulated",
         source=Path(f"{name}.h5"),
-        units="a.u.",
+        units="sqrt(counts)",
         affine=assumed_affine(grid, pixel_size, fourier_centre=True),
         valid=valid,
         reference=(np.abs(stack) * np.sqrt(factor)).astype(np.float32),

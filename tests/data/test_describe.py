@@ -68,7 +68,7 @@ IMAGE = np.ones((16, 12))
         (
             lambda: simulate_diffraction(IMAGE, oversampling=(2.0, 3.0), beam_stop=1.0),
             "simulated: 2D diffraction, pattern 32x36, image 16x12, oversampling 2 x 3",
-            {"masked": f"{5 / (32 * 36):.2%} of the pattern", "units": "a.u."},
+            {"masked": f"{5 / (32 * 36):.2%} of the pattern", "units": "sqrt(counts)"},
         ),
     ],
 )  # fmt: skip

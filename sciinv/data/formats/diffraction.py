@@ -83,10 +83,11 @@ def diffraction_scan(
     counts, valid = _recentred(path, sidecar, counts, valid, notes)
     pattern = counts.shape[1:]
     shape, oversampling = _object(sidecar, pattern, notes)
-    voxel = sidecar.voxel_size
+    # amplitudes whose squares add up to the counts of the pattern
+    voxel, units = sidecar.voxel_size, "sqrt(counts)"
     if voxel is None:
-        voxel = (1.0, 1.0, 1.0)
-        notes.append("the pixel size of the object is not stated: 1 mm assumed")
+        voxel, units = (1.0, 1.0, 1.0), "sqrt(counts)/pixel"
+        notes.append("the pixel size of the object is not stated: lengths are in pixels")
     if valid is not None:
         lost = int(valid.size - np.count_nonzero(valid))
         notes.append(f"{lost} of {valid.size} pixels are masked")
@@ -102,7 +103,7 @@ def diffraction_scan(
         geometry=DiffractionGeometry(pattern, shape, oversampling, voxel),
         format=form,
         source=path,
-        units="a.u.",
+        units=units,
         affine=assumed_affine(grid, voxel, fourier_centre=True),
         valid=valid,
         noise_std=sidecar.noise_std,
