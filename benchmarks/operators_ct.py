@@ -16,12 +16,14 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import astra
 import deepinv
 import numpy as np
 import torch
 from deepinv.physics import Tomography
+from operators_common import compare
 
 from sciinv.operators.ct import ParallelBeamCT
 from sciinv.operators.ct_base import SliceCT
@@ -136,10 +138,23 @@ def operators(beam: str, shape: tuple[int, ...], angles: int) -> dict[str, Slice
     return {b: FanBeamCT(shape, theta, **kw, backend=b) for b in ("csr", "torch", "astra")}
 
 
-def run_case(
-    beam: str, n: int, angles: int, slices: int, rounds: int
-) -> tuple[list[str], str | None]:
-    """Time one geometry; return its rows, and one of the errors for a single slice."""
+@dataclass
+class Setting:
+    """One geometry: who takes part, with forward, adjoint and normal map of each.
+
+    :param project: projection of one image ``(1, 1, n, n)``, for the accuracy.
+    :param build: seconds that our matrix takes once.
+    """
+
+    op: SliceCT
+    calls: dict[str, tuple[Map, ...]]
+    project: dict[str, Callable[[torch.Tensor], torch.Tensor]]
+    build: float
+    projector: int
+
+
+def setting(beam: str, n: int, angles: int, slices: int) -> Setting:
+    """Make the operators of one geometry; ``projector`` is to be deleted afterwards."""
     shape = (n, n) if slices == 1 else (slices, n, n)
     ours = operators(beam, shape, angles)
     clear_matrices()
@@ -191,6 +206,40 @@ def run_case(
         project["deepinv Tomography"] = lambda v: tomography.A(v)[0, 0].T
     if slices > 1:  # one slice says it; a stack would take most of the run
         del calls["torch engine"]
+    return Setting(op, calls, project, build, projector)
+
+
+def table(beam: str, n: int, angles: int, slices: int, repeats: int) -> None:
+    """Print the table of one geometry as the other operators have it, ratios to our matrices."""
+    made = setting(beam, n, angles, slices)
+    names = {"csr": "sciinv, matrix", "torch engine": "sciinv, torch engine"}
+    names["astra engine"] = "sciinv, ASTRA engine"
+    maps = ("forward", "adjoint", "normal")
+    contenders = {
+        names.get(key, key): dict(zip(maps, functions, strict=True))
+        for key, functions in made.calls.items()
+    }
+    accuracy = {}
+    if slices == 1:
+        accuracy = {
+            names.get(key, key): f"{disc_error(made.op, project):.1e}"
+            for key, project in made.project.items()
+        }
+    stack = "" if slices == 1 else f", {slices} slices"
+    compare(
+        f"CT, {beam} beam, {n}x{n}, {angles} views{stack}", contenders, accuracy,
+        reference="sciinv, matrix", repeats=repeats, measure="error of a disc's chords",
+    )  # fmt: skip
+    print(f"\nThe matrix is built once in {1e3 * made.build:.0f} ms.")
+    astra.projector.delete(made.projector)
+
+
+def run_case(
+    beam: str, n: int, angles: int, slices: int, rounds: int
+) -> tuple[list[str], str | None]:
+    """Time one geometry; return its rows, and one of the errors for a single slice."""
+    made = setting(beam, n, angles, slices)
+    op, calls, project, build = made.op, made.calls, made.project, made.build
     rows = []
     for direction, name in enumerate(("A", "A^T", "A^T A")):
         times: dict[str, list[float]] = {key: [] for key in calls}
@@ -215,7 +264,7 @@ def run_case(
             for key in ("csr", *OTHERS)
         ]
         errors = f"| {beam} {n}² {angles} angles | " + " | ".join(found) + " |"
-    astra.projector.delete(projector)
+    astra.projector.delete(made.projector)
     return rows, errors
 
 
