@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from sciinv.cli.console import Console
-    from sciinv.reconstruction.run import Plan
+    from sciinv.reconstruction.job import Plan
 
 _BUDGET = 300.0
 

@@ -85,7 +85,7 @@ class Model:
         """Return the model with another noise level of ``y``."""
         physics = self.physics.rows(torch.zeros(1, dtype=torch.long))  # a shallow copy
         physics.noise_model = self.noise_model(sigma)
-        return replace(self, physics=physics, sigma=sigma)
+        return replace(self, physics=physics, sigma=sigma, noise=self.noise * sigma / self.sigma)
 
     def misfit(self, x: Tensor) -> float:
         """Root mean square residual of an image ``(1, C, ...)`` over its expectation."""

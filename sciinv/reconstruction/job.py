@@ -1,0 +1,405 @@
+"""The parts of the main job: model, preview, effort, samples, result."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from deepinv.physics import LinearPhysics
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sciinv.baselines import cg_sense, fbp
+from sciinv.data.load import load
+from sciinv.data.scan import Scan
+from sciinv.errors import DataError, SciinvError
+from sciinv.priors import SliceWise
+from sciinv.priors import load as load_prior
+from sciinv.reconstruction.build import build_model
+from sciinv.reconstruction.effort import Effort, fit, fit_named, measure
+from sciinv.reconstruction.model import Model
+from sciinv.reconstruction.mri_model import Coils
+from sciinv.reconstruction.progress import Progress
+from sciinv.reconstruction.provenance import (
+    START_LEVEL,
+    bibtex,
+    describe_prior,
+    peak_memory,
+    result_notes,
+    versions,
+)
+from sciinv.report.plain import plain
+from sciinv.result import Result, Status
+from sciinv.solvers import DPS, MMT, PnPHQS, Solver, StepInfo, available
+from sciinv.solvers.problem import Prior
+
+DEFAULT_PRIOR = "generic"
+_SENSE_LAMBDA = 0.01
+_DPS_STEPS = 40
+_BASELINES = {
+    "mri": "CG-SENSE",
+    "ct": "filtered back-projection",
+    "diffraction": "hybrid input-output",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, before it does it.
+
+    :param solver: name of the sampler.
+    :param seconds: expected time of sampling, all slices.
+    :param memory: expected peak of memory in bytes, roughly.
+    """
+
+    solver: str
+    prior: str
+    effort: Effort
+    slices: int
+    noise: float
+    scale: float
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What one slice gave."""
+
+    samples: NDArray[Any]
+    baseline: NDArray[Any]
+    visible: NDArray[np.bool_]
+    residual: NDArray[np.float32]
+    chi_squared: float
+    count: int
+    nfe: int
+    model: Model
+
+
+class Job:
+    """The state of one call: scan, prior, solver, what was said and how long it took."""
+
+    def __init__(
+        self,
+        scan: Scan | str | Path,
+        prior: str | Path | Prior | None,
+        solver: str | Callable[[Prior], Solver] | None,
+        progress: Progress,
+        slices: slice | None,
+        coils: Coils,
+    ) -> None:
+        self.progress = progress
+        self.coils = coils
+        self.timings: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.stopped = False
+        self.used: list[type[Solver]] = []
+        self.start: dict[str, Any] = {}
+        self.scan = scan if isinstance(scan, Scan) else load(scan)
+        self.indices = list(range(self.scan.num_slices))[slices or slice(None)]
+        if not self.indices:
+            raise DataError(
+                self.scan.source,
+                "slices",
+                found="none",
+                expected=f"0 to {self.scan.num_slices - 1}",
+            )
+        self.kind = self.scan.kind
+        self.channels = 1 if self.kind == "ct" else 2
+        self.prior_name, self.prior = _resolve_prior(prior, self.channels)
+        if len(self.scan.image_shape) == 3:
+            self.prior = SliceWise(self.prior)
+        self.local = solver is None
+        # a likelihood of photon counts through a non-linear operator: only DPS takes it so far
+        default = "DPS" if self.kind == "diffraction" else "MMT"
+        self.solver_name, self.make = _resolve_solver(solver or default)
+        self.baseline_name = _BASELINES[self.kind]
+
+    def timed(self, phase: str, begin: float) -> float:
+        """Add the time since ``begin`` to a phase and return it."""
+        seconds = time.perf_counter() - begin
+        self.timings[phase] = self.timings.get(phase, 0.0) + seconds
+        return seconds
+
+    def model(self, index: int, noise_std: float | None, scale: float | None, seed: int) -> Model:
+        """Build the model of one slice."""
+        begin = time.perf_counter()
+        first = index == self.indices[0]
+
+        def say(phase: str, text: str) -> None:
+            if first:
+                self.progress.phase(phase, text, time.perf_counter() - begin)
+
+        model = build_model(self.scan, index, noise_std=noise_std, scale=scale, seed=seed, say=say)
+        self.timed("model", begin)
+        if first:
+            self.warnings += model.warnings
+        return model
+
+    def baseline(self, model: Model) -> Tensor:
+        """Make the classical preview in the prior's scale."""
+        begin = time.perf_counter()
+        made = model.preview if model.start is None else model.start
+        if made is not None:
+            image = made
+        elif isinstance(model.whole, LinearPhysics) and model.measured is not None:
+            image = fbp(model.measured / model.scale, model.whole)
+        else:
+            assert isinstance(model.physics, LinearPhysics)  # noqa: S101  MRI
+            image = cg_sense(model.y, model.physics, lam=_SENSE_LAMBDA)
+        self.timed("preview", begin)
+        return image
+
+    def plan(
+        self,
+        model: Model,
+        num_samples: int | None,
+        steps: int | None,
+        krylov: int | None,
+        budget: float,
+    ) -> Plan:
+        """Choose the effort for the time budget."""
+        accepted = inspect.signature(self.make).parameters
+        given = {"steps": steps, "krylov": krylov}
+        self.asked = {k: v for k, v in given.items() if v is not None and k in accepted}
+        cost = measure(model, self.prior)
+        share = budget / len(self.indices)
+        if self.local and model.start is None:
+            effort = fit(
+                cost,
+                share,
+                ct=self.kind == "ct",
+                num_samples=num_samples,
+                steps=steps,
+                krylov=krylov,
+            )
+            what = f"{effort.steps} steps, Krylov {effort.krylov}"
+        else:
+            # a named solver keeps its own steps: only the number of samples is fitted
+            effort = fit_named(self._solver(model), cost, share, num_samples)
+            what = f"{effort.steps} steps"
+        seconds = effort.seconds * len(self.indices)
+        if seconds > 1.2 * budget:
+            self.warnings.append(
+                f"The smallest effort takes about {seconds:.0f} s, more than the {budget:.0f} s "
+                "asked for; choose fewer slices, or a larger time budget."
+            )
+        pixels = int(np.prod(model.physics.image_shape))
+        rows = min(effort.num_samples, max(1, 2**19 // pixels))
+        # one retained graph (about 1 kB a pixel and image for the shipped network) and the bases
+        self.progress.phase(
+            "solver",
+            f"{self.solver_name}: {effort.num_samples} samples, {what}, prior "
+            f"{self.prior_name}: about {seconds:.0f} s",
+        )
+        memory = 600 * 2**20 + rows * pixels * (1100 + 3 * 8 * effort.krylov * self.channels)
+        return Plan(
+            self.solver_name, self.prior_name, effort, len(self.indices), model.noise, model.scale,
+            seconds, memory,
+        )  # fmt: skip
+
+    def sample(
+        self,
+        model: Model,
+        baseline: Tensor,
+        plan: Plan,
+        generator: torch.Generator,
+        position: int,
+        max_batch: int | None,
+    ) -> Slice:
+        """Draw the samples of one slice."""
+        begin = time.perf_counter()
+        effort = plan.effort
+        start: Tensor | None = None
+        if self.local:
+            start = model.start
+            if start is None:
+                start = self._point_estimate(model, baseline, effort)
+            excess = model.misfit(start)
+            model = model.with_noise(model.sigma * _noise_factor(model, excess))
+            if position == 0 and model.excess > 2:
+                self.warnings.append(
+                    f"A first image misses the data by up to {model.excess:.0f} times their noise "
+                    "near the centre of k-space (off-resonance, trajectory, partial coherence, "
+                    "artefacts); samples count the less the more they are missed at their radius."
+                )
+            if position == 0 and excess > 1.25:
+                self.warnings.append(
+                    f"The data misfit of the best estimate is {excess:.2f} times the noise level "
+                    "(coil maps, geometry or artefacts); the noise level was raised to it."
+                )
+            took = self.timed("point estimate", begin)
+            if position == 0 and model.start is None:
+                self.progress.phase("estimate", f"PnPHQS, {effort.point_steps} steps", took)
+            begin = time.perf_counter()
+        solver = self._solver(model, effort)
+        self.settings = solver.settings()
+        if type(solver) not in self.used:
+            self.used.insert(0, type(solver))
+
+        def callback(info: StepInfo) -> object:
+            total = info.steps * info.blocks * plan.slices
+            done = position * info.steps * info.blocks + info.block * info.steps + info.step
+            return self.progress.step(done, total, info)
+
+        samples, info = solver.sample(
+            model.y,
+            model.physics,
+            effort.num_samples,
+            generator=generator,
+            init=start,
+            max_batch=max_batch,
+            callback=callback,
+            return_info=True,
+        )
+        self.stopped = self.stopped or info.stopped
+        self.timed("sampling", begin)
+        mean = samples.mean(0) if len(samples) else torch.zeros(1, *model.physics.img_size)
+        chi = float(info.chi_squared.mean()) if info.chi_squared is not None else float("nan")
+        return Slice(
+            model.to_physical(samples[:, 0]) if len(samples) else np.zeros((0,)),
+            model.to_physical(baseline)[0],
+            model.visible,
+            model.residual_map(mean),
+            chi,
+            model.physics.measurement_count(),
+            info.nfe,
+            model,
+        )
+
+    def _solver(self, model: Model, effort: Effort | None = None) -> Solver:
+        """Make the sampler: the named one as it is, or the default one near a start image."""
+        if not self.local:
+            return self.make(self.prior, **self.asked)
+        if model.start is not None:
+            steps = self.asked.get("steps", _DPS_STEPS)
+            return DPS(self.prior, steps=steps, sigma_max=model.start_level)
+        assert effort is not None  # noqa: S101
+        return MMT(
+            self.prior,
+            steps=effort.steps,
+            krylov=effort.krylov,
+            lanczos=effort.lanczos,
+            sigma_max=START_LEVEL,
+        )
+
+    def _point_estimate(self, model: Model, baseline: Tensor, effort: Effort) -> Tensor:
+        """Return the deterministic image that sampling starts from."""
+        point = PnPHQS(self.prior, steps=effort.point_steps, cg=effort.cg)
+        if PnPHQS not in self.used:
+            self.used.append(PnPHQS)
+        sigma = max(0.7 * model.sigma, model.floor)
+        relaxed = model.with_noise(sigma)
+        start = baseline
+        if model.nonneg:
+            from sciinv.baselines import sirt
+
+            # whitened SIRT: streak-free, unlike FBP of few views
+            start = sirt(model.y, model.physics, iterations=20, nonneg=True)
+            point.sigma_max = 0.3
+        self.start = {"start": {"name": "PnPHQS", **plain(point.settings())}}
+        return point.sample(relaxed.y, relaxed.physics, 1, generator=0, init=start)[0]
+
+    def result(self, parts: list[Slice], plan: Plan, seed: int, seconds: float) -> Result:
+        """Put the slices together."""
+        scan = self.scan
+        count = sum(part.count for part in parts)
+        chi_squared = float(
+            np.average([p.chi_squared for p in parts], weights=[p.count for p in parts])
+        )
+        tolerance = float(np.sqrt(2 / max(count, 1)))
+        status = Status.STOPPED if self.stopped else Status.of_fit(chi_squared, tolerance)
+        samples = np.stack([part.samples for part in parts], axis=1)
+        visible = np.stack([part.visible for part in parts])
+        notes = result_notes(scan, parts[0].model, visible, local=self.local)
+        first = self.indices[0]
+        done = self.indices[: len(parts)]
+        affine = scan.affine.copy()
+        affine[:3, 3] += first * affine[:3, 2]
+        model = parts[0].model
+        reference = scan.reference
+        return Result(
+            samples=samples,
+            baseline=np.stack([part.baseline for part in parts]),
+            baseline_name=self.baseline_name,
+            visible=visible,
+            kind=scan.kind,
+            units=scan.units,
+            affine=affine,
+            name=scan.name,
+            oriented=scan.oriented,
+            status=status,
+            chi_squared=chi_squared,
+            chi_squared_tolerance=tolerance,
+            residual=parts[len(parts) // 2].residual,
+            reference=None if reference is None else np.asarray(reference, np.float32)[done],
+            stats={
+                "nfe": max(part.nfe for part in parts),
+                "steps": self.settings.get("steps", plan.effort.steps),
+                "seconds": seconds,
+                "peak_memory": peak_memory(),
+                "timings": dict(self.timings),
+            },
+            provenance={
+                "seed": seed,
+                "solver": {"name": self.solver_name, **plain(self.settings)},
+                **self.start,
+                "prior": describe_prior(self.prior_name, self.prior),
+                "operator": model.physics.summary(),
+                "noise": plan.noise,
+                "noise_used": model.noise,
+                "scale": model.scale,
+                "versions": versions(),
+                "citations": [bibtex(s) for s in self.used],
+            },
+            notes=tuple(notes),
+            warnings=tuple(self.warnings),
+        )
+
+
+def _noise_factor(model: Model, excess: float) -> float:
+    """Factor on the noise level, from the residual of the point estimate over that level.
+
+    What the point estimate cannot explain (maps, motion, rings) is noise to the sampler: above 1
+    the level is raised. The estimate from outer samples errs upwards where they hold signal. A
+    fit of n unknowns to m data leaves ``sqrt(1 - n / m)`` of the noise; with many coils that is
+    nearly all of it, and a residual that is smaller says that the level is too high. It is then
+    lowered, at most to one half, and never where the data are few.
+    """
+    if excess >= 1:
+        return excess
+    unknowns = model.physics.channels * int(model.visible.sum())
+    left = math.sqrt(max(1 - unknowns / model.physics.measurement_count(), 0.25))
+    return min(1.0, max(excess / left, 0.5))
+
+
+def _resolve_prior(prior: str | Path | Prior | None, channels: int) -> tuple[str, Prior]:
+    if prior is None or isinstance(prior, (str, Path)):
+        name = str(prior or DEFAULT_PRIOR)
+        loaded: Prior = load_prior(name, channels=channels)
+        return Path(name).stem, loaded
+    return type(prior).__name__, prior
+
+
+def _resolve_solver(
+    solver: str | Callable[[Prior], Solver] | None,
+) -> tuple[str, Callable[..., Solver]]:
+    if solver is None:
+        return "MMT", MMT
+    if not isinstance(solver, str):
+        return getattr(solver, "__name__", type(solver).__name__), solver
+    known = available()
+    by_lower = {name.lower(): name for name in known}
+    name = by_lower.get(solver.lower())
+    if name is None:
+        raise SciinvError(
+            f"solver: found {solver!r}, expected one of {', '.join(known)}; see 'sciinv solvers'"
+        )
+    return name, known[name]
