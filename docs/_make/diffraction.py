@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from _make.style import BLUE, GREY, INK, RED, agree, bare
-from sciinv.metrics.ambiguity import conjugate_flip
+from sciinv.metrics import conjugate_flip
 from sciinv.operators import FourierPhaseRetrieval
 
 SHAPE, OVERSAMPLING = (24, 30), (2.0, 2.5)

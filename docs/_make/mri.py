@@ -11,9 +11,15 @@ import torch
 from _make.style import BLUE, GREY, INK, RED, agree, arrow, bare
 from sciinv.channels import to_channels, to_complex
 from sciinv.data.simulate import birdcage_maps
-from sciinv.operators import CartesianMRI, NonCartesianMRI, estimate_coil_maps
-from sciinv.operators.coil_noise import estimate_noise_covariance, prewhiten
-from sciinv.operators.trajectories import radial_trajectory, trajectory_from
+from sciinv.operators import (
+    CartesianMRI,
+    NonCartesianMRI,
+    estimate_coil_maps,
+    estimate_noise_covariance,
+    prewhiten,
+    radial_trajectory,
+    trajectory_from,
+)
 
 SHAPE = (16, 24)
 # the off-centre point: three rows below and five columns left of the Fourier centre
@@ -35,7 +41,7 @@ def trajectories(path: Path) -> None:
     for number, spoke in enumerate(k):
         ax.plot(spoke[:, 1], spoke[:, 0], ".-", ms=3, lw=0.7, color=RED if number == 0 else GREY)
         end = spoke[-1, ::-1]
-        ax.text(*(end + 1.7 * end / np.linalg.norm(end)), str(number), fontsize=8, ha="center",
+        ax.text(*(end + 2.3 * end / np.linalg.norm(end)), str(number), fontsize=8, ha="center",
                 va="center", color=RED if number == 0 else GREY)  # fmt: skip
     arrow(ax, tuple(k[0, 14, ::-1]), tuple(k[0, 19, ::-1]), RED)
     ax.add_patch(plt.Rectangle((-cols / 2, -rows / 2), cols, rows, fill=False, ec=INK, lw=0.8))

@@ -26,7 +26,6 @@ def compatibility() -> str:
     from deepinv.physics import GaussianNoise
 
     from sciinv import operators
-    from sciinv.operators.trajectories import radial_trajectory
     from sciinv.solvers import compatible
 
     noise = GaussianNoise(0.01)
@@ -34,7 +33,7 @@ def compatibility() -> str:
     angles = torch.linspace(0, 3, 6)
     detector = {"num_detectors": 12, "detector_spacing": 1.0, "pixel_size": 1.0}
     distances = {"source_distance": 20.0, "detector_distance": 10.0}
-    spokes = radial_trajectory((8, 8), 4)
+    spokes = operators.radial_trajectory((8, 8), 4)
     fan = operators.FanBeamCT((8, 8), angles, **detector, **distances)
     uneven = operators.whiten(fan, torch.linspace(0.1, 1.0, 12).expand(6, 12))
     uneven.noise_model = GaussianNoise(1.0)

@@ -24,9 +24,13 @@ from sciinv.data.phantoms import scene
 from sciinv.data.scale import mri_scale
 from sciinv.data.simulate import birdcage_maps
 from sciinv.metrics import psnr, ssim
-from sciinv.operators import NonCartesianMRI, estimate_coil_maps, sensitivity_support
-from sciinv.operators.calibration import calibration_kspace
-from sciinv.operators.trajectories import radial_trajectory
+from sciinv.operators import (
+    NonCartesianMRI,
+    calibration_kspace,
+    estimate_coil_maps,
+    radial_trajectory,
+    sensitivity_support,
+)
 from sciinv.priors import load as load_prior
 from sciinv.solvers import MMT, PnPHQS
 
