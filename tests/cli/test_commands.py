@@ -315,7 +315,7 @@ SIDECARS = Path(__file__).resolve().parents[2] / "examples" / "sidecars"
             "phase_bcdi_crystal.tif",
             "phase_bcdi_crystal",
             ["3D diffraction, pattern 72x128x128, image 36x64x64, oversampling 2 x 2 x 2",
-             "4.46e+07 in all", "counts below 4"],
+             "4.46e+07 in all", "lengths are in pixels"],
         ),
         (
             "phase_bcdi_crystal.tif",
