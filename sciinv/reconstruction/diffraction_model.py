@@ -8,8 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciinv.baselines import HIOInfo, hio, object_box, recentre
+from sciinv.channels import to_complex
 from sciinv.data.scan import DiffractionGeometry, Scan
 from sciinv.errors import DataError
+from sciinv.metrics import align
 from sciinv.operators import FourierPhaseRetrieval
 from sciinv.operators.likelihoods import AmplitudeLikelihood, likelihood_of
 from sciinv.reconstruction.excess import excess_by_radius
@@ -18,6 +21,8 @@ from sciinv.reconstruction.model import Model, middle
 # standard deviation of the square root of a Poisson count
 _AMPLITUDE_STD = 0.5
 _STARTS, _VOLUME_STARTS = 4, 2
+# correlation between starts above which they have found the same object
+_REPRODUCED = 0.9
 # soft edges reach beyond the support of iterative phasing
 _MARGIN = 4
 # phasing leaves little to find: from higher up, the prior's idea of an object takes over
@@ -36,9 +41,6 @@ def diffraction_model(
     The object is moved to the middle of the grid, which a pattern of intensities cannot tell, and
     the grid is cut to it: what is outside is known to be empty.
     """
-    from sciinv.baselines import hio
-    from sciinv.baselines.phasing import object_box, recentre
-
     counts = torch.from_numpy(np.ascontiguousarray(scan.data[index]).astype(np.float32))[None, None]
     valid = None
     if scan.valid is not None:
@@ -63,10 +65,21 @@ def diffraction_model(
         raise DataError(scan.source, "data", found="a pattern without an object",
                         expected="diffraction of a compact object")  # fmt: skip
     scale = float(torch.quantile(bright, 0.95))
+    alike = _agreement(info)
     say(
         "phasing",
-        f"HIO, the best of {starts} starts: R-factor {float(info.r_factor[0]):.3f}, object within "
-        f"{'x'.join(map(str, box))} of {'x'.join(map(str, whole.image_shape))} pixels",
+        f"HIO, the best of {starts} starts: R-factor {float(info.r_factor[0]):.3f}, the others "
+        f"correlate with it by {alike:.2f}; object within {'x'.join(map(str, box))} of "
+        f"{'x'.join(map(str, whole.image_shape))} pixels",
+    )
+    warnings = (
+        ()
+        if alike > _REPRODUCED
+        else (
+            f"Phasing is not reproducible: images of different random starts correlate by {alike:.2f} "
+            f"only, expected above {_REPRODUCED:g}. The image may be wrong although it fits; try other "
+            "seeds, a smaller image shape (oversampling) or a measurement with less of it missing.",
+        )
     )
     say("noise", "photon counts: the square root of a count has standard deviation 1/2")
     say("scale", f"{scale:.3g} {scan.units} is 1 for the prior")
@@ -85,8 +98,24 @@ def diffraction_model(
     return Model(
         counts, physics, scale, 1.0, _AMPLITUDE_STD, 0.0, pattern, visible,
         start=start, start_level=_START_LEVEL, noise_model=noise_model,
-        excess=float(factor.max()),
+        excess=float(factor.max()), warnings=warnings,
     )  # fmt: skip
+
+
+def _agreement(info: HIOInfo) -> float:
+    """Median correlation of the other starts' images with the best one, ambiguities removed.
+
+    A wrong phasing may fit as well as the right one, but wrong ones differ from each other.
+    """
+    images = to_complex(info.images[0]).numpy()
+    best = int(info.best[0])
+    found = []
+    for number, image in enumerate(images):
+        if number != best:
+            other = np.asarray(align(image, images[best]))
+            size = np.linalg.norm(other) * np.linalg.norm(images[best])
+            found.append(abs(np.vdot(other, images[best])) / max(float(size), 1e-300))
+    return float(np.median(found)) if found else 1.0
 
 
 def _excess(counts: Tensor, physics: FourierPhaseRetrieval, start: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import sciinv.priors
+from sciinv.data.phantoms import shepp_logan
 from sciinv.data.simulate import simulate_diffraction, simulate_fan, simulate_noncartesian
 from sciinv.errors import DataError, IncompatibleError
 from sciinv.metrics.ambiguity import align
@@ -39,8 +40,11 @@ def crystal(volume=False, **changes):
     x = x * np.exp(0.3j * np.linspace(-1, 1, 24))
     if volume:
         x = np.array([x * w for w in (0, 0, 0.4, 0.8, 1, 0.7, 0, 0)])
-    options = {"photons": 1e6, "rng": 1, "volume": volume}
-    return simulate_diffraction(x, **{**options, **changes})
+    return crystal_of(x, volume=volume, **changes)
+
+
+def crystal_of(x, **changes):
+    return simulate_diffraction(x, **{"photons": 1e6, "rng": 1, **changes})
 
 
 def error(result) -> float:
@@ -158,3 +162,10 @@ def test_a_beam_stop_is_not_zero_intensity():
     model = build_model(scan, 0)
     assert model.physics.measurement_count() == int(scan.valid.sum())
     assert np.isnan(model.residual_map(model.start)).sum() == (~scan.valid).sum()
+
+
+def test_phasing_that_fits_but_is_not_reproducible_is_told():
+    # a symmetric head that fills its grid: half-and-half mixtures explain the pattern as well
+    failed = build_model(crystal_of(shepp_logan((32, 32))), 0)
+    assert any("not reproducible" in w for w in failed.warnings)
+    assert not build_model(crystal(), 0).warnings
