@@ -19,7 +19,7 @@ from deepinv.physics import GaussianNoise
 
 from sciinv.baselines import hio
 from sciinv.baselines.phasing import centred_crop, object_box, recentre
-from sciinv.data.phantoms import smooth_field
+from sciinv.data.phantoms import crystal
 from sciinv.metrics.ambiguity import align
 from sciinv.operators import FourierPhaseRetrieval
 from sciinv.priors import load as load_prior
@@ -33,13 +33,7 @@ from sciinv.solvers import DPS
 
 SIZE, PIXEL, PHOTONS = 64, 10, 100_000
 rng = np.random.default_rng(4)
-y_axis, x_axis = (np.mgrid[:SIZE, :SIZE] - SIZE // 2) / (SIZE // 2)
-plate = np.ones((SIZE, SIZE))
-for angle, distance in ((0.2, 0.5), (1.5, 0.42), (2.6, 0.55), (3.9, 0.36), (5.2, 0.5)):
-    away = x_axis * np.cos(angle) + y_axis * np.sin(angle) - distance
-    plate *= np.clip(0.5 - away * SIZE / 4, 0, 1)  # edges of two pixels
-amplitude = plate * (0.85 + 0.1 * smooth_field((SIZE, SIZE), rng, 20.0))
-truth = amplitude * np.exp(0.8j * smooth_field((SIZE, SIZE), rng, 30.0))
+truth = crystal((SIZE, SIZE), rng)
 
 stop = torch.ones(2 * SIZE, 2 * SIZE)
 stop[SIZE - 2 : SIZE + 3, SIZE - 2 : SIZE + 3] = 0

@@ -42,12 +42,15 @@ class Phantom(StrEnum):
 
     SHEPP_LOGAN = "shepp-logan"
     SCENE = "scene"
+    CRYSTAL = "crystal"
 
 
 def simulate(
     output: Path = typer.Argument(..., metavar="OUT.h5", help="File to write.", show_default=False),
     kind: Kind = typer.Option(Kind.MRI, help="Modality."),
-    phantom: Phantom = typer.Option(Phantom.SHEPP_LOGAN, help="Built-in object."),
+    phantom: Phantom | None = typer.Option(
+        None, help="Built-in object; crystal for diffraction, else shepp-logan, if not given."
+    ),
     image: Path | None = typer.Option(
         None, metavar="FILE", help="Image to scan instead: .npy, or NIfTI."
     ),
@@ -90,9 +93,9 @@ def simulate(
     pixels = None if image is None else _read_image(image)
     try:
         scan = make(
-            kind.value, phantom.value, size=size, coils=coils, acceleration=acceleration,
-            calibration=calibration, noise=noise, angles=angles, dose=dose, pixel_size=pixel_size,
-            seed=seed, image=pixels, trajectory=trajectory.value, beam=beam.value,
+            kind.value, None if phantom is None else phantom.value, size=size, coils=coils,
+            acceleration=acceleration, calibration=calibration, noise=noise, angles=angles,
+            dose=dose, pixel_size=pixel_size, seed=seed, image=pixels, trajectory=trajectory.value, beam=beam.value,
             photons=photons, oversampling=oversampling, beam_stop=beam_stop,
         )  # fmt: skip
     except ValueError as error:
@@ -108,7 +111,7 @@ def simulate(
 
 def make(
     kind: str,
-    phantom: str,
+    phantom: str | None = None,
     *,
     size: int = 128,
     coils: int = 8,
@@ -129,7 +132,7 @@ def make(
     """Simulate a scan; the arguments are those of the command."""
     import numpy as np
 
-    from sciinv.data.phantoms import scene, shepp_logan
+    from sciinv.data.phantoms import crystal, scene, shepp_logan
     from sciinv.data.simulate import (
         simulate_ct,
         simulate_diffraction,
@@ -140,7 +143,10 @@ def make(
 
     rng = np.random.default_rng(seed)
     if image is None:
-        if phantom == "scene":
+        phantom = phantom or ("crystal" if kind == "diffraction" else "shepp-logan")
+        if phantom == "crystal":
+            image = crystal((size, size), rng)
+        elif phantom == "scene":
             image = scene((size, size), rng, complex_=kind != "ct")
         else:
             image = shepp_logan((size, size))

@@ -76,9 +76,10 @@ def diffraction_model(
         ()
         if alike > _REPRODUCED
         else (
-            f"Phasing is not reproducible: images of different random starts correlate by {alike:.2f} "
-            f"only, expected above {_REPRODUCED:g}. The image may be wrong although it fits; try other "
-            "seeds, a smaller image shape (oversampling) or a measurement with less of it missing.",
+            "Phasing is not reproducible: images of different random starts correlate by "
+            f"{alike:.2f} only, expected above {_REPRODUCED:g}. The image may be wrong although it "
+            "fits; try other seeds, a smaller image shape (oversampling), or a measurement with "
+            "less of it missing.",
         )
     )
     say("noise", "photon counts: the square root of a count has standard deviation 1/2")

@@ -306,3 +306,25 @@ def test_patches_refuse_nonsense() -> None:
 def test_phantoms_do_not_import_torch() -> None:
     code = "import sys, sciinv.data.phantoms; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_crystal_is_compact_lopsided_and_repeatable():
+    from sciinv.data.phantoms import crystal
+
+    image = crystal((64, 48), np.random.default_rng(3))
+    again = crystal((64, 48), np.random.default_rng(3))
+    np.testing.assert_array_equal(image, again)
+    modulus = np.abs(image)
+    rows, columns = np.nonzero(modulus > 0.1)
+    # at most about half of the grid, away from its edges, so that a pattern of twice its size tells
+    assert np.ptp(rows) < 0.6 * 64
+    assert np.ptp(columns) < 0.6 * 48
+    assert modulus[:6].max() == 0
+    inside = modulus > 0.5
+    assert 0.6 < modulus[inside].mean() < 1.1
+    assert np.angle(image[inside]).std() > 0.1
+    # not its own point reflection
+    twin = modulus[::-1, ::-1]
+    overlap = np.sum(modulus * np.roll(twin, (1, 1), (0, 1))) / np.sum(modulus**2)
+    assert overlap < 0.97
+    assert np.isreal(crystal((32, 32), np.random.default_rng(0), strain=0.0)).all()

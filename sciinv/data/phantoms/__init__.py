@@ -7,11 +7,13 @@ measured data: a prior trained on these scenes knows edges, shells, folds and te
 from __future__ import annotations
 
 from sciinv.data.phantoms.analytic import ellipses, ellipsoids, shepp_logan
+from sciinv.data.phantoms.crystal import crystal
 from sciinv.data.phantoms.fields import power_law_field, ring_field, smooth_field
 from sciinv.data.phantoms.leaves import dead_leaves
 from sciinv.data.phantoms.scenes import patches, scene
 
 __all__ = [
+    "crystal",
     "dead_leaves",
     "ellipses",
     "ellipsoids",
