@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 WRITTEN = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
 TEXTS = [p for p in WRITTEN if not {"generated", "_build", "auto_examples"} & set(p.parts)]
-MADE_BY_THE_BUILD = ("generated/", "auto_examples/")
+MADE_BY_THE_BUILD = ("generated/", "../generated/", "auto_examples/")
 
 
 def python_blocks(page: Path) -> list[str]:

@@ -14,7 +14,7 @@ SCRIPTS = sorted(EXAMPLES.glob("*/*.py"))
 
 
 def test_every_gallery_section_has_a_script_and_a_header():
-    for kind in ("ct", "mri"):
+    for kind in ("ct", "mri", "phase"):
         assert (EXAMPLES / kind / "GALLERY_HEADER.rst").exists()
         assert any(script.parent.name == kind for script in SCRIPTS)
 
@@ -36,5 +36,6 @@ def test_example_runs(script, tmp_path):
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert " dB" in done.stdout
+    # each says how far it is from the truth
+    assert " dB" in done.stdout or "relative error" in done.stdout
     assert not list(tmp_path.iterdir())

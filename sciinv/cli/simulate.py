@@ -95,8 +95,9 @@ def simulate(
         scan = make(
             kind.value, None if phantom is None else phantom.value, size=size, coils=coils,
             acceleration=acceleration, calibration=calibration, noise=noise, angles=angles,
-            dose=dose, pixel_size=pixel_size, seed=seed, image=pixels, trajectory=trajectory.value, beam=beam.value,
-            photons=photons, oversampling=oversampling, beam_stop=beam_stop,
+            dose=dose, pixel_size=pixel_size, seed=seed, image=pixels,
+            trajectory=trajectory.value, beam=beam.value, photons=photons,
+            oversampling=oversampling, beam_stop=beam_stop,
         )  # fmt: skip
     except ValueError as error:
         raise SciinvError(str(error)) from error

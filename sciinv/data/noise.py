@@ -115,15 +115,15 @@ def estimate_mri_noise(
     ends of the readouts of the outermost lines, holds next to no object signal; its median absolute
     value gives the level robustly. In units of the intensity scale, on real scans:
 
-    ==================================  =========  ===========
-    estimator                           brain 16ch phantom 16ch
-    ==================================  =========  ===========
-    this one                            0.0130     0.0082
-    readout ends (1/8), outer lines     0.0133     0.0083
-    highest radial frequencies (> 1.2)  0.0129     0.0082
-    image background, image corners     0.0054     0.0036
-    image background, beside the head   0.012      0.008
-    ==================================  =========  ===========
+    ==================================  ==========  ============
+    estimator                           brain 16ch  phantom 16ch
+    ==================================  ==========  ============
+    this one                            0.0130      0.0082
+    readout ends (1/8), outer lines     0.0133      0.0083
+    highest radial frequencies (> 1.2)  0.0129      0.0082
+    image background, image corners     0.0054      0.0036
+    image background, beside the head   0.012       0.008
+    ==================================  ==========  ============
 
     The image background is *not* used although it is the customary place: the receiver filter of a
     scanner lowers the noise towards both ends of the readout's field of view, so that the corners
