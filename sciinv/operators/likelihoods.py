@@ -346,8 +346,9 @@ class AmplitudeLikelihood(Likelihood):
 
     :param sigma: standard deviation of the amplitude.
     :param scale: measured units per unit of ``Ax``.
-    :param counts: ``y`` are photon counts (of gain ``4 sigma^2``): draws are Poisson, and so is the
-        expectation of the squared residual, which is small where hardly a photon is expected.
+    :param counts: ``y`` are photon counts: draws are Poisson, and so is the expectation of the
+        squared residual, which is small where hardly a photon is expected. A ``sigma`` above 1/2
+        then stands for errors of the model beside the photon noise.
     :param rng: generator of the draws.
     """
 
@@ -367,14 +368,9 @@ class AmplitudeLikelihood(Likelihood):
         self._parameter("sigma", sigma, expected="positive finite numbers")
         self._parameter("scale", scale, expected="positive finite numbers")
 
-    def _gain(self, like: Tensor) -> Tensor:
-        return 4 * self.sigma.to(like).square()
-
     def _draw(self, ax: Tensor) -> Tensor:
         if self.counts:
-            gain = self._gain(ax)
-            mean = (self.scale.to(ax) * ax).clamp_min(0) / gain
-            return gain * torch.poisson(mean, generator=self.rng)
+            return torch.poisson(self._amplitude(ax).square(), generator=self.rng)
         amplitude = self._amplitude(ax) + self.sigma.to(ax) * self.randn_like(ax)
         return amplitude.clamp_min(0).square()
 
@@ -414,10 +410,10 @@ class AmplitudeLikelihood(Likelihood):
         return (y.clamp_min(0).sqrt() - self._amplitude(ax)) / self.sigma.to(y)
 
     def expected_square(self, ax: Tensor) -> Tensor:
-        """Return 1, or for counts what Poisson statistics expect."""
+        """Return 1, or for counts what Poisson statistics expect at ``sigma = 1/2``."""
         if not self.counts:
             return super().expected_square(ax)
-        return _expected_square(self._amplitude(ax).square() / self._gain(ax))
+        return _expected_square(self._amplitude(ax).square())
 
 
 def likelihood_of(physics: Physics) -> Likelihood:

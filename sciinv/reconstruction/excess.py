@@ -1,7 +1,7 @@
 """Where a model is wrong: the residual of a first image by distance from the centre of k-space.
 
-Off-resonance, a trajectory that is a little off, partial coherence: what a measurement model leaves
-out is a share of the signal, and the signal is strongest in the middle of k-space. One noise level
+Off-resonance, a trajectory that is a little off: what a measurement model leaves out is a share of
+the signal, and the signal is strongest in the middle of k-space. One noise level
 for all samples then either trusts the middle too much, which puts ripples into the image, or the
 rest too little, which blurs it.
 """

@@ -227,7 +227,7 @@ class Job:
             if position == 0 and model.excess > 2:
                 self.warnings.append(
                     f"A first image misses the data by up to {model.excess:.0f} times their noise "
-                    "near the centre of k-space (off-resonance, trajectory, partial coherence, "
+                    "near the centre of k-space (off-resonance, trajectory, "
                     "artefacts); samples count the less the more they are missed at their radius."
                 )
             if position == 0 and excess > 1.25:
