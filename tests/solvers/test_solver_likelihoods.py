@@ -7,7 +7,13 @@ import torch
 from deepinv.physics import GaussianNoise
 
 from sciinv.errors import IncompatibleError
-from sciinv.operators import CartesianMRI, ParallelBeamCT, whiten
+from sciinv.operators import (
+    CartesianMRI,
+    CodedDiffraction,
+    FourierPhaseRetrieval,
+    ParallelBeamCT,
+    whiten,
+)
 from sciinv.operators.base import NonlinearOperator
 from sciinv.operators.likelihoods import (
     AmplitudeLikelihood,
@@ -68,7 +74,19 @@ def problems():
     squared.noise_model = AmplitudeLikelihood(0.4, rng=rng())
     photons = Intensity()
     photons.noise_model = PoissonLikelihood(scale=5.0, rng=rng())
+    stop = torch.ones(24, 24)
+    stop[11:14, 11:14] = 0
+    pattern = FourierPhaseRetrieval(SHAPE, mask=stop, dtype=torch.float64)
+    pattern.noise_model = GaussianLikelihood(0.1, rng=rng())
+    photon_pattern = FourierPhaseRetrieval(SHAPE, mode="intensity", dtype=torch.float64)
+    photon_pattern.noise_model = PoissonLikelihood(scale=20.0, rng=rng())
+    signs = 2.0 * (torch.rand(3, *SHAPE, generator=rng()) < 0.5) - 1
+    coded = CodedDiffraction(SHAPE, signs, mode="intensity", oversampling=1.0, dtype=torch.float64)
+    coded.noise_model = AmplitudeLikelihood(scale=20.0, counts=True, rng=rng())
     found = {
+        "diffraction, amplitudes": (pattern, z),
+        "diffraction, photons": (photon_pattern, z),
+        "coded diffraction, counts": (coded, z),
         "gaussian": (mri, z),
         "unequal gaussian": (tomograph(GaussianLikelihood(std, rng=rng())), x),
         "poisson": (emission, x),
@@ -102,7 +120,7 @@ def test_score_is_the_gradient_of_the_log_likelihood(name):
     assert all(torch.isfinite(value).all() for value in empty)
     # the truth fits: chi-squared over its expectation, with 5 standard errors of m terms
     misfit = problem.misfit(truth)
-    assert ((misfit - 1).abs() < 5 * (4 / y[0].numel()) ** 0.5).all()
+    assert ((misfit - 1).abs() < 5 * (4 / problem.count) ** 0.5).all()
 
 
 @pytest.mark.parametrize("name", list(problems()))
@@ -118,7 +136,8 @@ def test_dps_samples_fit_the_data(name):
     )
     # it fits much better than the prior's mean; DPS is biased, so "to the noise" is not asked for
     assert (info.chi_squared < 0.5 * start + 1.0).all()
-    assert float(info.chi_squared.max()) < 4
+    if "diffraction" not in name:  # from noise, phases may be found wrong
+        assert float(info.chi_squared.max()) < 4
 
 
 def test_unequal_noise_is_the_whitened_operator():
