@@ -16,15 +16,16 @@ from sciinv.metrics import align, r_factor
 from sciinv.operators import FourierPhaseRetrieval
 
 FREE = 0.05
+# side-car, random starts, thresholds of shrink-wrap
 CASES = {
-    "crystal2d": ("central frame", "phase_bcdi_crystal_central.toml", 4),
-    "crystal3d": ("whole pattern", "phase_bcdi_crystal.toml", 2),
+    "crystal2d": ("central frame", "phase_bcdi_crystal_central.toml", 4, (0.1, 0.15, 0.2)),
+    "crystal3d": ("whole pattern", "phase_bcdi_crystal.toml", 2, (0.2,)),
 }
 
 
 def crystal(folder: Path, budget: float, pictures: Path | None, case: str) -> None:
     """Print the table of one case."""
-    label, sidecar, starts = CASES[case]
+    label, sidecar, starts, thresholds = CASES[case]
     scan = load(folder / "phase_bcdi_crystal.tif", sidecar=SIDECARS / sidecar)
     measured = scan.data[0]
     seen = np.ones(measured.shape, bool) if scan.valid is None else scan.valid[0]
@@ -49,7 +50,7 @@ def crystal(folder: Path, budget: float, pictures: Path | None, case: str) -> No
     table = Table(score, ("-.3f", "-.3f", "-.3f", "-.2f"), case)
     head(f"crystal, {label}", "R, free pixels", "R, used", "relative Fourier error, used",
          "chi-squared, used", "seconds")  # fmt: skip
-    print_methods(hidden, table, starts, used)
+    print_methods(hidden, table, starts, thresholds, used)
     begin = time.perf_counter()
     result = reconstruct(hidden, time_budget=budget)
     took = time.perf_counter() - begin
@@ -64,7 +65,9 @@ def crystal(folder: Path, budget: float, pictures: Path | None, case: str) -> No
     table.save(pictures, crop=12 if len(shape) == 2 else 0)
 
 
-def print_methods(scan: Scan, table: Table, starts: int, used: np.ndarray) -> None:
+def print_methods(
+    scan: Scan, table: Table, starts: int, thresholds: tuple[float, ...], used: np.ndarray
+) -> None:
     """Print the rows of iterative phasing."""
     pattern = tuple(scan.geometry.pattern_shape)
     counts = torch.from_numpy(scan.data[0].astype(np.float32))[None, None]
@@ -72,8 +75,10 @@ def print_methods(scan: Scan, table: Table, starts: int, used: np.ndarray) -> No
         tuple(scan.image_shape), mode="intensity", pattern_shape=pattern,
         mask=torch.from_numpy(used),
     )  # fmt: skip
+
+    def run(method: str, threshold: float) -> Image:
+        image = hio(counts, physics, method=method, starts=starts, threshold=threshold, generator=0)
+        return torch.complex(image[0, 0], image[0, 1]).numpy()
+
     for method in ("er", "hio", "raar"):
-        begin = time.perf_counter()
-        image = hio(counts, physics, method=method, starts=starts, generator=0)
-        z = torch.complex(image[0, 0], image[0, 1]).numpy()
-        table.add(f"{method.upper()}, best of {starts}", z, time.perf_counter() - begin)
+        table.best(method.upper(), lambda t, m=method: run(m, t), thresholds)
