@@ -62,7 +62,11 @@ def test_whitened_noise_has_level_one():
     residual = op.whiten_measurement(y) - op.A(x)
     assert abs(float(residual.std()) - 1) < 4 / (2 * residual.numel()) ** 0.5
     assert noise_sigma(op) == 1.0
-    assert noise_capabilities(op) == {Capability.GAUSSIAN, Capability.WHITE}
+    assert noise_capabilities(op) == {
+        Capability.GAUSSIAN,
+        Capability.LIKELIHOOD,
+        Capability.WHITE,
+    }
 
 
 def test_masked_samples_may_be_nan():
