@@ -36,7 +36,8 @@ def reconstruct(
     solver: str | None = typer.Option(
         None,
         metavar="NAME",
-        help="Solver, see 'sciinv solvers'; MMT around a point estimate if not given.",
+        help="Solver, see 'sciinv solvers'; if not given MMT around a point estimate, for "
+        "diffraction DPS around the image of HIO.",
     ),
     samples: int | None = typer.Option(
         None, "--samples", min=1, metavar="N", help="Posterior samples; as many as fit, up to 16."

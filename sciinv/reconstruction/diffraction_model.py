@@ -85,6 +85,8 @@ def diffraction_model(
             "less of it missing.",
         )
     )
+    for note in info.notes:
+        say("phasing", note.partition(": ")[2])
     say("noise", "photon counts: the square root of a count has standard deviation 1/2")
     say("scale", f"{scale:.3g} {scan.units} is 1 for the prior")
     physics = operator(box)
@@ -98,7 +100,8 @@ def diffraction_model(
     visible[middle(whole.image_shape, box)] = True
     return Model(
         counts, physics, scale, 1.0, _AMPLITUDE_STD, 0.0, pattern, visible,
-        start=start, start_level=_START_LEVEL, noise_model=noise_model, warnings=warnings,
+        start=start, start_level=_START_LEVEL, noise_model=noise_model,
+        warnings=warnings,
     )  # fmt: skip
 
 

@@ -17,8 +17,8 @@ from sciinv.solvers.problem import Linearised, Prior
 
 # what is given up first comes last in each tuple; below the last nothing is given up
 _SAMPLES = (16, 12, 8, 6, 4)
-_KRYLOV_MRI = (6, 5, 4)
-_KRYLOV_CT = (16, 12, 8, 6)
+_KRYLOV_EVEN = (6, 5, 4)
+_KRYLOV_UNEVEN = (16, 12, 8, 6)
 _STEPS = (12, 10, 8, 6)
 _POINT_STEPS = (32, 24, 16)
 _ROWS_TIMED = 2
@@ -108,17 +108,20 @@ def fit(
     cost: Cost,
     budget: float,
     *,
-    ct: bool,
+    uneven: bool,
     num_samples: int | None = None,
     steps: int | None = None,
     krylov: int | None = None,
 ) -> Effort:
     """Return the largest effort that fits ``budget`` seconds for one slice.
 
+    :param uneven: the spectrum of ``A^T A`` is spread widely (tomography, samples off the grid), so
+        that its data system takes more dimensions.
+
     Given up in this order: the dimension of the data system, samples down to 4, steps. What the
     caller fixed stays. The smallest effort may exceed the budget; its ``seconds`` tell.
     """
-    krylovs = (krylov,) if krylov else (_KRYLOV_CT if ct else _KRYLOV_MRI)
+    krylovs = (krylov,) if krylov else (_KRYLOV_UNEVEN if uneven else _KRYLOV_EVEN)
     counts = (num_samples,) if num_samples else _SAMPLES
     lengths = (steps,) if steps else _STEPS
     best = Effort(_POINT_STEPS[0], lengths[0], krylovs[0], counts[0], math.inf)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sciinv.baselines import cg_sense, fbp
 from sciinv.data.load import load
-from sciinv.data.scan import Scan
+from sciinv.data.scan import MRIGeometry, Scan
 from sciinv.errors import DataError, SciinvError
 from sciinv.priors import SliceWise
 from sciinv.priors import load as load_prior
@@ -175,7 +175,7 @@ class Job:
             effort = fit(
                 cost,
                 share,
-                ct=self.kind == "ct",
+                uneven=not isinstance(self.scan.geometry, MRIGeometry),
                 num_samples=num_samples,
                 steps=steps,
                 krylov=krylov,

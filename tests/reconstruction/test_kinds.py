@@ -10,9 +10,15 @@ import pytest
 
 import sciinv.priors
 from sciinv.data.phantoms import shepp_logan
-from sciinv.data.simulate import simulate_diffraction, simulate_fan, simulate_noncartesian
+from sciinv.data.simulate import (
+    simulate_diffraction,
+    simulate_fan,
+    simulate_mri,
+    simulate_noncartesian,
+)
 from sciinv.errors import DataError, IncompatibleError
 from sciinv.metrics.ambiguity import align
+from sciinv.operators import radial_trajectory
 from sciinv.reconstruction.build import build_model
 from sciinv.reconstruction.mri_model import Coils
 from sciinv.reconstruction.run import plan_run, reconstruct
@@ -73,6 +79,26 @@ def test_noncartesian_is_not_turned_or_mirrored():
         right = np.linalg.norm((image - truth)[seen])
         for wrong in (truth[::-1], truth[:, ::-1], truth.T, np.roll(truth, 1, 0)):
             assert np.linalg.norm((image - wrong)[seen]) > times * right
+
+
+@pytest.mark.parametrize("cartesian", [True, False])
+def test_volumes_are_denoised_slice_by_slice(cartesian):
+    sizes = 8 * np.sqrt(np.clip(1 - ((np.arange(10) - 5) / 5) ** 2, 0, 1))
+    volume = np.array([disc(20, radius=r + 0.01) for r in sizes]) * np.exp(0.3j)
+    options = {"volume": True, "coils": 4, "noise_std": 0.01, "rng": 1}
+    if cartesian:
+        scan = simulate_mri(volume, acceleration=2.0, calibration_lines=10, **options)
+    else:
+        spokes = radial_trajectory((10, 20, 20), spokes=400)
+        scan = simulate_noncartesian(volume, trajectory=spokes, **options)
+    result = reconstruct(scan, prior=SHIPPED, seed=5, num_samples=2, steps=6, krylov=16)
+    assert result.samples.shape == (2, 1, 10, 20, 20)
+    assert error(result) < 0.12
+    assert 0.6 < result.chi_squared < 1.5
+    # the ball is not in the middle of its slices
+    truth = np.abs(result.reference)
+    right, turned = (np.linalg.norm(result.mean - t) for t in (truth, truth[:, ::-1]))
+    assert turned > 1.5 * right
 
 
 def test_signal_that_the_model_misses_counts_less():
