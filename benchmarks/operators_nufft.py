@@ -245,7 +245,7 @@ def table(case: Case, repeats: int) -> None:
             seconds[key].append(time.process_time() - start)
     samples = " x ".join(map(str, case.trajectory.shape[:-1]))
     size = "x".join(map(str, case.shape))
-    print(f"\n### {size}, {case.label} {samples}, {case.coils} coil(s)\n")
+    print(f"\n### Non-Cartesian MRI, {size}, {case.label} {samples}, {case.coils} coil(s)\n")
     best = [f"{1e3 * min(seconds[REFERENCE, which]):.1f}" for which in MAPS]
     print(f"{REFERENCE}: {' / '.join(best)} ms (minimum). Ratios: of minima (median of rounds).\n")
     print("| | " + " | ".join(MAPS) + " | relative errors |")
