@@ -9,7 +9,9 @@ import pytest
 import tifffile
 
 from sciinv.data import DiffractionGeometry, load
-from sciinv.errors import DataError
+
+from . import bare_files
+from .bare_files import noted, refused
 
 SIDECARS = Path(__file__).resolve().parents[2] / "examples" / "sidecars"
 SIDE = """
@@ -33,24 +35,7 @@ def pattern(rng, *shape, centre=None):
 
 
 def write(folder: Path, data, side: str = SIDE, **files) -> Path:
-    np.save(folder / "scan.npy", data)
-    for name, value in files.items():
-        np.save(folder / f"{name}.npy", value)
-    (folder / "scan.toml").write_text(side)
-    return folder / "scan.npy"
-
-
-def refused(path: Path, *words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        load(path)
-    text = str(caught.value)
-    assert "\n" not in text
-    for word in words:
-        assert word in text, text
-
-
-def noted(scan, *words: str) -> bool:
-    return any(all(word in note for word in words) for note in scan.notes)
+    return bare_files.write(folder, data, side, **files)
 
 
 def test_one_pattern(tmp_path, rng):

@@ -11,6 +11,9 @@ import scipy.io
 from sciinv.data import NonCartesianGeometry, load
 from sciinv.errors import DataError
 
+from . import bare_files
+from .bare_files import refused
+
 SIDECARS = Path(__file__).resolve().parents[2] / "examples" / "sidecars"
 SHOTS, SAMPLES, COILS = 6, 20, 3
 SHAPE = (16, 12)
@@ -36,20 +39,7 @@ def parts(rng):
 
 
 def write(folder: Path, data, side: str = SIDE, **files) -> Path:
-    np.save(folder / "scan.npy", data)
-    for name, value in files.items():
-        np.save(folder / f"{name}.npy", value)
-    (folder / "scan.toml").write_text(side)
-    return folder / "scan.npy"
-
-
-def refused(path: Path, *words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        load(path)
-    text = str(caught.value)
-    assert "\n" not in text
-    for word in words:
-        assert word in text, text
+    return bare_files.write(folder, data, side, **files)
 
 
 def test_canonical(tmp_path, parts):
