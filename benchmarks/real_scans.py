@@ -44,7 +44,9 @@ def main() -> None:
     """Read the arguments and run the scans asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("jobs", nargs="*", choices=[*JOBS, []], help="all by default")
+    parser.add_argument(
+        "jobs", nargs="*", choices=[*JOBS, []], metavar="JOB", help="all by default"
+    )
     parser.add_argument("--budget", type=float, default=200.0, help="seconds of sampling")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1], help="masks of the brain")
     parser.add_argument("--pictures", type=Path, help="folder for pictures and arrays")
