@@ -43,6 +43,11 @@ from sciinv.solvers.problem import Prior
 DEFAULT_PRIOR = "generic"
 _SENSE_LAMBDA = 0.01
 _DPS_STEPS = 40
+_CAUSES = {
+    "mri": "coil maps, motion or artefacts",
+    "ct": "geometry, beam hardening or artefacts",
+    "diffraction": "partial coherence, background or a wrong phasing",
+}
 _BASELINES = {
     "mri": "CG-SENSE",
     "ct": "filtered back-projection",
@@ -233,7 +238,7 @@ class Job:
             if position == 0 and excess > 1.25:
                 self.warnings.append(
                     f"The data misfit of the best estimate is {excess:.2f} times the noise level "
-                    "(coil maps, geometry or artefacts); the noise level was raised to it."
+                    f"({_CAUSES[self.kind]}); the noise level was raised to it."
                 )
             took = self.timed("point estimate", begin)
             if position == 0 and model.start is None:
