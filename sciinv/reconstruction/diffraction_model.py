@@ -22,8 +22,9 @@ _STARTS, _VOLUME_STARTS = 4, 2
 # of shrink-wrap: on a real crystal a support that is a little loose left 0.35 of the amplitudes
 # unexplained, the customary 0.2 left 0.44
 _THRESHOLD = 0.15
-# correlation between starts above which they have found the same object
-_REPRODUCED = 0.9
+# correlation between starts: in simulations below the one the object was wrong, above the other
+# right; in between lay a real crystal whose starts agree in its facets and differ in fine texture
+_WRONG, _SAME = 0.85, 0.95
 # soft edges reach beyond the support of iterative phasing
 _MARGIN = 4
 # phasing leaves little to find: from higher up, the prior's idea of an object takes over
@@ -75,16 +76,7 @@ def diffraction_model(
         f"correlate with it by {alike:.2f}; object within {'x'.join(map(str, box))} of "
         f"{'x'.join(map(str, whole.image_shape))} pixels",
     )
-    warnings = (
-        ()
-        if alike > _REPRODUCED
-        else (
-            "Phasing is not reproducible: images of different random starts correlate by "
-            f"{alike:.2f} only, expected above {_REPRODUCED:g}. The image may be wrong although it "
-            "fits; try other seeds, a smaller image shape (oversampling), or a measurement with "
-            "less of it missing.",
-        )
-    )
+    warnings = _doubts(alike)
     for note in info.notes:
         say("phasing", note.partition(": ")[2])
     say("noise", "photon counts: the square root of a count has standard deviation 1/2")
@@ -103,6 +95,23 @@ def diffraction_model(
         start=start, start_level=_START_LEVEL, noise_model=noise_model,
         warnings=warnings,
     )  # fmt: skip
+
+
+def _doubts(alike: float) -> tuple[str, ...]:
+    """Say what the correlation of the starts means, if it is not the best."""
+    starts = f"images of different random starts correlate by {alike:.2f}"
+    if alike < _WRONG:
+        return (
+            f"Phasing is not reproducible: {starts} only. The image may be wrong although it fits; "
+            "try other seeds, a smaller image shape (oversampling), or a measurement with less of "
+            "it missing.",
+        )
+    if alike < _SAME:
+        return (
+            f"Phasing is reproduced in its coarse features only: {starts}. The samples do not show "
+            "this uncertainty: they start from one of the images.",
+        )
+    return ()
 
 
 def _agreement(info: HIOInfo) -> float:
