@@ -391,7 +391,11 @@ def test_function_transforms():
 def test_norm_and_prox_against_the_dense_matrix(backend):
     op = ParallelBeamCT((7, 6), random_angles(8), **KW, backend=backend).to(torch.float64)
     matrix = dense(op)
-    found = op.compute_sqnorm(random((1, 1, 7, 6)), max_iter=500, tol=1e-9, verbose=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # deepinv starts its power iteration from the global generator
+        # ASTRA computes in single precision: an estimate does not settle to 1e-9 of itself
+        tol = 1e-6 if backend == "astra" else 1e-9
+        found = op.compute_sqnorm(random((1, 1, 7, 6)), max_iter=500, tol=tol, verbose=False)
     truth = float(torch.linalg.matrix_norm(matrix, 2)) ** 2
     assert float(found) == pytest.approx(truth, rel=1e-5)
     y, z, gamma = random((1, *op.measurement_shape)), random((1, 1, 7, 6), seed=2), 0.7
