@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -76,7 +77,8 @@ def cartesian_model(
     given = noise_std or scan.noise_std
     covariance = estimate_noise_covariance(k, sampled) if coils.prewhiten else None
     k, known = _mixed(scan, index, coils, k, k, sampled, covariance, say)
-    maps, phase, warnings = _maps(known, k, sampled, say)
+    # what no coil sees need not be explained: CG-SENSE of a real brain gains 0.8 dB at R = 4
+    maps, phase, warnings = _maps(known, k, sampled, "auto", say)
     noise = 1.0 if coils.prewhiten else given
     if noise is None:
         noise = estimate_mri_noise(k[0].numpy(), mask, geometry.readout_axis)
@@ -123,7 +125,8 @@ def noncartesian_model(
     samples, known = _mixed(scan, index, coils, samples, centre, sampled, covariance, say)
     if coils != Coils():
         centre, sampled = calibration_kspace(samples, geometry.trajectory, shape)
-    maps, phase, warnings = _maps(known, centre, sampled, say)
+    # off the grid, artefacts lie outside the object too: a crop would heap them up at its border
+    maps, phase, warnings = _maps(known, centre, sampled, 0.0, say)
     noise = 1.0 if coils.prewhiten else given
     if noise is None:
         mixed = samples[0].numpy().reshape(samples.shape[1], *raw.shape[1:])
@@ -202,15 +205,14 @@ def _mixed(
 
 
 def _maps(
-    known: Tensor | None, kspace: Tensor, sampled: Tensor, say: Say
+    known: Tensor | None, kspace: Tensor, sampled: Tensor, crop: float | Literal["auto"], say: Say
 ) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     """Coil maps ``(1, coils, *image_shape)``, the phase folded into them if they are ours."""
     count = kspace.shape[1]
     if known is not None:
         maps, phase, how = known, None, f"{count} coil maps from the file"
     else:
-        # what no coil sees need not be explained: CG-SENSE of a real brain gains 0.8 dB at R = 4
-        maps = estimate_coil_maps(kspace, mask=sampled, crop="auto")
+        maps = estimate_coil_maps(kspace, mask=sampled, crop=crop)
         phase = low_resolution_phase(kspace, maps, mask=sampled)
         maps = maps * phase[:, None]
         source = "from the scan's own centre of k-space"
