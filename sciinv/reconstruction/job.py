@@ -142,7 +142,15 @@ class Job:
             if first:
                 self.progress.phase(phase, text, time.perf_counter() - begin)
 
-        model = build_model(self.scan, index, noise_std=noise_std, scale=scale, seed=seed, say=say)
+        model = build_model(
+            self.scan,
+            index,
+            noise_std=noise_std,
+            scale=scale,
+            seed=seed,
+            coils=self.coils,
+            say=say,
+        )
         self.timed("model", begin)
         if first:
             self.warnings += model.warnings
