@@ -74,9 +74,8 @@ class Likelihood(NoiseModel):
     def _draw(self, ax: Tensor) -> Tensor:
         """Draw a measurement with ``self.rng``."""
 
-    @abstractmethod
     def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
-        """Return ``(B,)`` in float64."""
+        """Return the log density or probability of each row, ``(B,)`` in float64."""
         return self.log_prob_terms(y, ax).flatten(1).sum(1)
 
     @abstractmethod
@@ -132,10 +131,6 @@ class GaussianLikelihood(Likelihood):
     def _draw(self, ax: Tensor) -> Tensor:
         return ax + self.sigma.to(ax) * self.randn_like(ax)
 
-    def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
-        """Return the log density of each row, ``(B,)`` in float64."""
-        return super().log_prob(y, ax)
-
     def log_prob_terms(self, y: Tensor, ax: Tensor) -> Tensor:
         """Return the log density of every component in float64."""
         sigma = self.sigma.to(y.device, torch.float64)
@@ -171,10 +166,6 @@ class _Counts(Likelihood):
     def _draw(self, ax: Tensor) -> Tensor:
         gain = self.gain.to(ax)
         return gain * torch.poisson((self.mean(ax) / gain).clamp_min(0), generator=self.rng)
-
-    def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
-        """Return the log probability of each row, ``(B,)`` in float64."""
-        return super().log_prob(y, ax)
 
     def log_prob_terms(self, y: Tensor, ax: Tensor) -> Tensor:
         """Return the log probability of every component in float64."""
@@ -376,10 +367,6 @@ class AmplitudeLikelihood(Likelihood):
 
     def _amplitude(self, ax: Tensor) -> Tensor:
         return (self.scale.to(ax) * ax).clamp_min(0).sqrt()
-
-    def log_prob(self, y: Tensor, ax: Tensor) -> Tensor:
-        """Return the log density of the amplitudes of each row, ``(B,)`` in float64."""
-        return super().log_prob(y, ax)
 
     def log_prob_terms(self, y: Tensor, ax: Tensor) -> Tensor:
         """Return the log density of every amplitude in float64."""

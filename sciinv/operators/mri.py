@@ -77,7 +77,7 @@ class CartesianMRI(LinearOperator):
         if dtype is None:
             real = given is not None and (given.is_floating_point() or given.is_complex())
             dtype = given.real.dtype if given is not None and real else torch.float32
-        pairs = None if coil_maps is None else _map_pairs(coil_maps, spatial)
+        pairs = None if coil_maps is None else map_pairs("CartesianMRI", coil_maps, spatial)
         coils = () if pairs is None else (pairs.shape[1],)
         super().__init__(
             spatial,
@@ -143,7 +143,7 @@ class CartesianMRI(LinearOperator):
             return
         old = self.mask, self.map_pairs
         if coil_maps is not None:
-            pairs = _map_pairs(coil_maps, self.image_shape)
+            pairs = map_pairs("CartesianMRI", coil_maps, self.image_shape)
             if self.coils != pairs.shape[1]:
                 raise GeometryError(
                     f"CartesianMRI: coil_maps: found {pairs.shape[1]} coils, expected "
@@ -324,7 +324,7 @@ def _mask(mask: Tensor, spatial: tuple[int, ...]) -> Tensor:
     return mask
 
 
-def _map_pairs(maps: Tensor, spatial: tuple[int, ...]) -> Tensor:
+def map_pairs(name: str, maps: Tensor, spatial: tuple[int, ...]) -> Tensor:
     """Bring complex maps to real pairs ``(B or 1, coils, *spatial, 2)``.
 
     Real pairs, because ``Module.to(torch.float64)`` would turn a complex buffer into a real one;
@@ -335,7 +335,7 @@ def _map_pairs(maps: Tensor, spatial: tuple[int, ...]) -> Tensor:
     shape = tuple(maps.shape)
     if not maps.is_complex() or maps.ndim not in (dims + 1, dims + 2) or shape[-dims:] != spatial:
         raise GeometryError(
-            f"CartesianMRI: coil_maps: found {maps.dtype} {shape}, expected a complex "
+            f"{name}: coil_maps: found {maps.dtype} {shape}, expected a complex "
             f"(coils, {', '.join(map(str, spatial))}) or (B, coils, {', '.join(map(str, spatial))})"
         )
     pairs = torch.view_as_real(maps.resolve_conj())

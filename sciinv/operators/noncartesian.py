@@ -15,10 +15,10 @@ from sciinv.channels import to_channels, to_complex
 from sciinv.errors import GeometryError
 from sciinv.operators.autograd import linear_map
 from sciinv.operators.base import LinearOperator
+from sciinv.operators.mri import map_pairs
 from sciinv.operators.noncartesian_scan import (
     ScanPlan,
     checked_field,
-    checked_map_pairs,
     checked_per_sample,
     checked_times,
 )
@@ -108,7 +108,7 @@ class NonCartesianMRI(LinearOperator):
         spatial = tuple(int(n) for n in image_shape)
         points = check_trajectory(trajectory, spatial)
         leading = points.shape[:-1]
-        pairs = None if coil_maps is None else checked_map_pairs(coil_maps, spatial)
+        pairs = None if coil_maps is None else map_pairs("NonCartesianMRI", coil_maps, spatial)
         if device is None:
             device = coil_maps.device if isinstance(coil_maps, Tensor) else "cpu"
         if dtype is None:
@@ -226,7 +226,7 @@ class NonCartesianMRI(LinearOperator):
             )
         if coil_maps is None:
             return
-        old, pairs = self.map_pairs, checked_map_pairs(coil_maps, self.image_shape)
+        old, pairs = self.map_pairs, map_pairs("NonCartesianMRI", coil_maps, self.image_shape)
         if old is None or old.shape[1] != pairs.shape[1]:
             raise GeometryError(
                 f"NonCartesianMRI: coil_maps: found {pairs.shape[1]} coils, expected "

@@ -95,20 +95,6 @@ def _restore(*state: Any) -> ScanPlan:  # noqa: ANN401
     return scan
 
 
-def checked_map_pairs(maps: Tensor, spatial: tuple[int, ...]) -> Tensor:
-    """Bring complex maps to real pairs ``(B or 1, coils, *spatial, 2)``, as in Cartesian MRI."""
-    maps = torch.as_tensor(maps)
-    dims = len(spatial)
-    shape = tuple(maps.shape)
-    if not maps.is_complex() or maps.ndim not in (dims + 1, dims + 2) or shape[-dims:] != spatial:
-        raise GeometryError(
-            f"NonCartesianMRI: coil_maps: found {maps.dtype} {shape}, expected a complex "
-            f"(coils, {', '.join(map(str, spatial))}) or (B, coils, {', '.join(map(str, spatial))})"
-        )
-    pairs = torch.view_as_real(maps.resolve_conj())
-    return (pairs if maps.ndim == dims + 2 else pairs[None]).contiguous()
-
-
 def checked_per_sample(
     name: str,
     values: Any,  # noqa: ANN401

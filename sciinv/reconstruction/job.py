@@ -240,8 +240,8 @@ class Job:
             if position == 0 and model.excess > 2:
                 self.warnings.append(
                     f"A first image misses the data by up to {model.excess:.0f} times their noise "
-                    "near the centre of k-space (off-resonance, trajectory, "
-                    "artefacts); samples count the less the more they are missed at their radius."
+                    "near the centre of k-space (off-resonance, trajectory, artefacts); samples "
+                    "count the less the more they are missed at their radius."
                 )
             if position == 0 and excess > 1.25:
                 self.warnings.append(
@@ -402,10 +402,8 @@ def _resolve_prior(prior: str | Path | Prior | None, channels: int) -> tuple[str
 
 
 def _resolve_solver(
-    solver: str | Callable[[Prior], Solver] | None,
+    solver: str | Callable[[Prior], Solver],
 ) -> tuple[str, Callable[..., Solver]]:
-    if solver is None:
-        return "MMT", MMT
     if not isinstance(solver, str):
         return getattr(solver, "__name__", type(solver).__name__), solver
     known = available()
