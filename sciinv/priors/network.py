@@ -53,12 +53,13 @@ class UNet(nn.Module):
 
     No layer looks at statistics of the image, so a patch and a large image that is mostly air are
     treated alike. Any size is accepted: the image is extended by replication to a multiple of
-    ``2**(levels - 1)`` (bottom and right) and the result is cropped.
+    ``patch * 2**(levels - 1)`` (bottom and right) and the result is cropped.
 
     :param channels: channels in and out, 1 or 2.
     :param widths: channels of each level; each further level halves the resolution.
-    :param blocks: residual blocks per level and side.
+    :param blocks: residual blocks per level and side, one number or one for each level.
     :param features: size of the noise embedding.
+    :param patch: side of the pixel blocks that the first level sees as channels (1: pixels).
     :raises ValueError: for settings that are not positive.
     """
 
@@ -67,30 +68,36 @@ class UNet(nn.Module):
         channels: int = 2,
         *,
         widths: Sequence[int] = (32, 56, 80, 112),
-        blocks: int = 1,
+        blocks: int | Sequence[int] = 1,
         features: int = 64,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        if channels < 1 or blocks < 1 or features < 1 or not widths or min(widths) < 1:
-            raise ValueError("channels, widths, blocks and features must be positive")
+        counts = [blocks] * len(widths) if isinstance(blocks, int) else list(blocks)
+        if min(channels, features, patch, len(widths)) < 1 or min(*widths, *counts) < 1:
+            raise ValueError("channels, widths, blocks, features and patch must be positive")
+        if len(counts) != len(widths):
+            raise ValueError(f"blocks: found {len(counts)} numbers, expected {len(widths)}")
         self.channels = int(channels)
         self.widths = tuple(int(w) for w in widths)
-        self.blocks = int(blocks)
+        self.blocks = int(blocks) if isinstance(blocks, int) else tuple(int(b) for b in blocks)
         self.features = int(features)
+        self.patch = int(patch)
         self.embedding = _Embedding(features)
-        self.head = nn.Conv2d(channels, self.widths[0], 3, padding=1)
+        self.head = nn.Conv2d(channels * patch**2, self.widths[0], 3, padding=1)
         pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
-        self.down_blocks = nn.ModuleList(self._level(w) for w in self.widths[:-1])
+        sides = list(zip(self.widths[:-1], counts[:-1], strict=True))
+        self.down_blocks = nn.ModuleList(self._level(w, n) for w, n in sides)
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
-        self.middle = self._level(self.widths[-1])
+        self.middle = self._level(self.widths[-1], counts[-1])
         self.ups = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairs)
-        self.up_blocks = nn.ModuleList(self._level(w) for w in self.widths[:-1])
-        self.tail = nn.Conv2d(self.widths[0], channels, 3, padding=1)
+        self.up_blocks = nn.ModuleList(self._level(w, n) for w, n in sides)
+        self.tail = nn.Conv2d(self.widths[0], channels * patch**2, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
 
-    def _level(self, width: int) -> nn.ModuleList:
-        return nn.ModuleList(_Block(width, self.features) for _ in range(self.blocks))
+    def _level(self, width: int, count: int) -> nn.ModuleList:
+        return nn.ModuleList(_Block(width, self.features) for _ in range(count))
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -98,8 +105,9 @@ class UNet(nn.Module):
         return {
             "channels": self.channels,
             "widths": list(self.widths),
-            "blocks": self.blocks,
+            "blocks": self.blocks if isinstance(self.blocks, int) else list(self.blocks),
             "features": self.features,
+            "patch": self.patch,
         }
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
@@ -115,12 +123,12 @@ class UNet(nn.Module):
                 f"network input: found {tuple(x.shape)}, expected (B, {self.channels}, H, W)"
             )
         height, width = x.shape[-2:]
-        multiple = 2 ** (len(self.widths) - 1)
+        multiple = self.patch * 2 ** (len(self.widths) - 1)
         bottom, right = -height % multiple, -width % multiple
         if bottom or right:
             x = functional.pad(x, (0, right, 0, bottom), mode="replicate")
         embedding = self.embedding(c_noise)
-        h = self.head(x)
+        h = self.head(functional.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         skips = []
         for level, down in zip(self.down_blocks, self.downs, strict=True):
             h = _apply(level, h, embedding)
@@ -130,6 +138,8 @@ class UNet(nn.Module):
         for up, level in zip(reversed(self.ups), reversed(self.up_blocks), strict=True):
             h = _apply(level, up(h) + skips.pop(), embedding)
         h = self.tail(functional.silu(h))
+        if self.patch > 1:
+            h = functional.pixel_shuffle(h, self.patch)
         return h[..., :height, :width] if bottom or right else h
 
 

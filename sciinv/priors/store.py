@@ -36,7 +36,7 @@ _FIELDS = {
     "card",
 }
 # bounds that keep a forged file from asking for an absurd network
-_LIMITS = {"channels": 2, "blocks": 16, "features": 4096}
+_LIMITS = {"channels": 2, "blocks": 16, "features": 4096, "patch": 8}
 _MAX_LEVELS, _MAX_WIDTH = 8, 4096
 
 
@@ -220,14 +220,17 @@ def _problems(metadata: object) -> list[str]:
 
 
 def _architecture_problems(architecture: object) -> list[str]:
-    expected = {"channels", "widths", "blocks", "features"}
-    if not isinstance(architecture, dict) or architecture.keys() != expected:
+    expected = {"channels", "widths", "blocks", "features", "patch"}
+    # files of version 0.1 know no patch
+    if not isinstance(architecture, dict) or architecture.keys() | {"patch"} != expected:
         return [f"architecture {architecture!r}, expected the keys {sorted(expected)}"]
     found = []
     for name, limit in _LIMITS.items():
-        value = architecture[name]
-        if not _is_integer(value) or not 1 <= value <= limit:
-            found.append(f"architecture {name} {value!r}, expected 1 to {limit}")
+        value = architecture.get(name, 1)
+        several = name == "blocks" and isinstance(value, list) and len(value) <= _MAX_LEVELS
+        for number in value if several else [value]:
+            if not _is_integer(number) or not 1 <= number <= limit:
+                found.append(f"architecture {name} {value!r}, expected 1 to {limit}")
     widths = architecture["widths"]
     if (
         not isinstance(widths, list)
@@ -237,6 +240,8 @@ def _architecture_problems(architecture: object) -> list[str]:
         found.append(
             f"architecture widths {widths!r}, expected up to {_MAX_LEVELS} of 1 to {_MAX_WIDTH}"
         )
+    elif isinstance(architecture["blocks"], list) and len(architecture["blocks"]) != len(widths):
+        found.append(f"architecture blocks {architecture['blocks']!r}, expected one for each width")
     return found
 
 

@@ -1,0 +1,202 @@
+"""What a training run is made of, as a TOML file; every field has a default that trains something.
+
+    [prior]      name, channels
+    [network]    widths, blocks, features, patch
+    [noise]      sigma_data, sigma_min, sigma_max, log_mean, log_std, even
+    [data]       source, world, without, files, dataset, scene, patch, window, fresh, workers, ...
+    [optimiser]  steps, batch, accumulate, rate, warmup, decay_from, betas, clip
+    [average]    widths
+    [run]        seed, precision, channels_last, compile, threads, devices, nodes, log_every, ...
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sciinv.errors import DataError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PriorSection(_Section):
+    """What the prior is called and what its images are.
+
+    ``channels``: 1 for real images, 2 for complex ones (real and imaginary part).
+    """
+
+    name: str = Field("prior", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    channels: Literal[1, 2] = 2
+    description: str = ""
+
+
+class NetworkSection(_Section):
+    """Architecture of :class:`sciinv.priors.UNet`."""
+
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    blocks: int | tuple[int, ...] = 1
+    features: int = Field(64, ge=1)
+    patch: Literal[1, 2, 4] = 1
+
+
+class NoiseSection(_Section):
+    """Noise levels of the training, in units in which an image has a robust maximum of about 1.
+
+    ``ln sigma`` is normal with mean ``log_mean`` and standard deviation ``log_std``; a share
+    ``even`` of the draws is spread evenly over ``ln sigma_min`` to ``ln sigma_max`` instead, so
+    that both ends are seen. ``sigma_data`` is the standard deviation of the images.
+    """
+
+    sigma_data: float = Field(0.35, gt=0)
+    sigma_min: float = Field(0.003, gt=0)
+    sigma_max: float = Field(5.0, gt=0)
+    log_mean: float = -2.0
+    log_std: float = Field(1.3, gt=0)
+    even: float = Field(0.1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> NoiseSection:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError("sigma_min must be below sigma_max")
+        return self
+
+
+class DataSection(_Section):
+    """Where images come from.
+
+    ``source``: ``"procedural"`` scenes of a ``world`` (``without`` some of its ingredients),
+    ``"images"`` or ``"scans"`` from ``files`` (paths or folders, relative to the configuration).
+    ``scene`` is the side of a procedural scene, ``patch`` that of the crops the network sees.
+    A window of ``window`` scenes is kept; every step drops the oldest ``fresh`` of them and draws
+    its crops from the rest. ``on_error``: ``"stop"`` at an unreadable file or ``"skip"`` it, named
+    in the log either way.
+    """
+
+    source: Literal["procedural", "images", "scans"] = "procedural"
+    world: str = "generic"
+    without: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    dataset: str | None = None
+    scale: float | None = Field(None, gt=0)
+    scene: int = Field(128, ge=16)
+    patch: int = Field(64, ge=8)
+    window: int = Field(256, ge=1)
+    fresh: int = Field(1, ge=1)
+    workers: int = Field(0, ge=0)
+    flips: bool = True
+    gain: tuple[float, float] = (0.7, 1.2)
+    on_error: Literal["stop", "skip"] = "stop"
+    held_out: int = Field(12, ge=1)
+
+    @model_validator(mode="after")
+    def _sizes(self) -> DataSection:
+        if self.source == "procedural" and self.patch > self.scene:
+            raise ValueError("patch must not be larger than scene")
+        if self.source != "procedural" and not self.files:
+            raise ValueError(f"source {self.source!r} needs files")
+        if not 0 < self.gain[0] <= self.gain[1]:
+            raise ValueError("gain must be two positive numbers, the smaller first")
+        return self
+
+
+class OptimiserSection(_Section):
+    """Adam with a linear warm-up and, from ``decay_from`` of the run on, a linear decay to zero.
+
+    ``batch`` is per device and pass; a step averages ``accumulate`` passes of every device.
+    """
+
+    steps: int = Field(8000, ge=1)
+    batch: int = Field(12, ge=1)
+    accumulate: int = Field(1, ge=1)
+    rate: float = Field(1.6e-3, gt=0)
+    warmup: int = Field(200, ge=0)
+    decay_from: float = Field(0.3, ge=0, lt=1)
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = Field(1.0, gt=0)
+
+
+class AverageSection(_Section):
+    """Power-function averages of the weights.
+
+    ``widths``: relative standard deviations of their profiles (Karras et al., CVPR 2024, section
+    3.1); the one that denoises held-out images best becomes the prior.
+    """
+
+    widths: tuple[float, ...] = (0.05, 0.1)
+
+    @model_validator(mode="after")
+    def _range(self) -> AverageSection:
+        if not self.widths or not all(0 < w < 0.28 for w in self.widths):
+            raise ValueError("widths must be between 0 and 0.28")
+        return self
+
+
+class RunSection(_Section):
+    """How the run is carried out.
+
+    ``devices`` and ``nodes`` are those of Lightning Fabric; under ``torchrun`` or SLURM they come
+    from the launcher. ``checkpoint_every`` and ``log_every`` count steps.
+    """
+
+    seed: int = Field(0, ge=0)
+    precision: Literal["32", "bf16", "16"] = "32"
+    channels_last: bool = True
+    compile: bool = False
+    threads: int | None = Field(None, ge=1)
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int | Literal["auto"] = 1
+    nodes: int = Field(1, ge=1)
+    log_every: int = Field(100, ge=1)
+    checkpoint_every: int = Field(500, ge=1)
+
+
+class TrainingConfig(_Section):
+    """All sections of a training configuration."""
+
+    prior: PriorSection = PriorSection()
+    network: NetworkSection = NetworkSection()
+    noise: NoiseSection = NoiseSection()
+    data: DataSection = DataSection()
+    optimiser: OptimiserSection = OptimiserSection()
+    average: AverageSection = AverageSection()
+    run: RunSection = RunSection()
+
+
+def load_config(path: str | Path) -> TrainingConfig:
+    """Read a TOML configuration.
+
+    :raises DataError: the file is missing, no TOML, or a field is unknown or out of range; the
+        message names file, field, what was found and what was expected.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except FileNotFoundError:
+        raise DataError(path, found="no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, found=str(error), expected="a readable TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(path, "TOML", found=str(error)) from None
+    return make_config(table, path)
+
+
+def make_config(table: dict[str, Any], where: object = "training configuration") -> TrainingConfig:
+    """Check a table of sections.
+
+    :raises DataError: a field is unknown or out of range.
+    """
+    try:
+        return TrainingConfig.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "sections"
+        found = first["input"]
+        shown = repr(found) if not isinstance(found, dict) else "this section"
+        message = first["msg"].removeprefix("Value error, ")
+        raise DataError(where, field, found=shown, expected=message) from None

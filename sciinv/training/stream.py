@@ -1,0 +1,119 @@
+"""Batches of patches from a moving window of images, each a function of its step alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sciinv.training.config import DataSection
+from sciinv.training.source import Image, Source
+
+_PREFETCH = 4
+_TRIES = 4
+_EMPTY = 0.03  # mean magnitude below which a patch is mostly air
+
+
+class _Numbered(Dataset[Image | None]):
+    """Images of a source from some number on; ends only at the end of the integers."""
+
+    def __init__(self, source: Source, first: int) -> None:
+        self.source = source
+        self.first = first
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, index: int) -> Image | None:
+        return self.source.image(self.first + index)
+
+
+class _InOrder(torch.utils.data.Sampler[int]):
+    def __iter__(self) -> Iterator[int]:
+        index = 0
+        while True:
+            yield index
+            index += 1
+
+
+def numbered(source: Source, first: int, workers: int) -> Iterator[Image | None]:
+    """Yield images ``first``, ``first + 1``, ... in order, made by ``workers`` processes."""
+    if workers == 0:
+        index = first
+        while True:
+            yield source.image(index)
+            index += 1
+    loader = DataLoader(
+        _Numbered(source, first),
+        batch_size=None,
+        sampler=_InOrder(),
+        num_workers=workers,
+        prefetch_factor=_PREFETCH,
+        multiprocessing_context="spawn",
+        collate_fn=_as_it_is,
+    )
+    yield from loader
+
+
+def _as_it_is(image: Image | None) -> Image | None:
+    return image
+
+
+class Stream:
+    """Batches ``(B, C, patch, patch)``; the batch of step n does not depend on where one began.
+
+    The window of step n holds images ``n * fresh`` to ``n * fresh + window - 1`` (those that the
+    source skips are missing), and crops, flips and gains come from the seed ``(*seed, n)``. So a
+    resumed run sees what an uninterrupted one would have seen.
+
+    :param source: images.
+    :param data: window, patch size, augmentation, workers.
+    :param batch: patches per step.
+    :param seed: of the crops.
+    :param first: step to begin with.
+    """
+
+    def __init__(
+        self, source: Source, data: DataSection, batch: int, seed: tuple[int, ...], first: int = 0
+    ) -> None:
+        self.data = data
+        self.batch = batch
+        self.seed = seed
+        self.step = first
+        self._images = numbered(source, first * data.fresh, data.workers)
+        self._window: deque[Image | None] = deque(maxlen=data.window)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        missing = self.data.window if not self._window else self.data.fresh
+        for _ in range(missing):
+            self._window.append(next(self._images))
+        usable = [image for image in self._window if image is not None]
+        if not usable:
+            raise RuntimeError("no readable image within the window")
+        rng = np.random.default_rng((*self.seed, self.step))
+        chosen = rng.integers(len(usable), size=self.batch)
+        patches = [self._patch(usable[int(i)], rng) for i in chosen]
+        self.step += 1
+        return torch.from_numpy(np.stack(patches))
+
+    def _patch(self, image: Image, rng: np.random.Generator) -> Image:
+        size = self.data.patch
+        for _ in range(_TRIES):
+            top = int(rng.integers(image.shape[1] - size + 1))
+            left = int(rng.integers(image.shape[2] - size + 1))
+            patch = image[:, top : top + size, left : left + size]
+            if float(np.abs(patch).mean()) > _EMPTY:
+                break
+        if self.data.flips:
+            flips = int(rng.integers(8))
+            patch = patch[:, ::-1] if flips & 1 else patch
+            patch = patch[:, :, ::-1] if flips & 2 else patch
+            patch = patch.transpose(0, 2, 1) if flips & 4 else patch
+        return np.ascontiguousarray(patch * np.float32(rng.uniform(*self.data.gain)))
