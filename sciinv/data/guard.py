@@ -190,7 +190,12 @@ class GuardedHDF5:
         return tuple(int(n) for n in (self._dataset(name).shape or ()))
 
     def read(
-        self, name: str, *, kinds: str = "fiu", ndim: int | tuple[int, ...] | None = None
+        self,
+        name: str,
+        *,
+        kinds: str = "fiu",
+        ndim: int | tuple[int, ...] | None = None,
+        index: tuple[int, ...] = (),
     ) -> NDArray[Any]:
         """Read a numeric data set after all checks.
 
@@ -198,6 +203,7 @@ class GuardedHDF5:
         :param kinds: allowed NumPy kinds, of ``"cfiub"``; a compound of two floats named real and
             imaginary counts as ``"c"``.
         :param ndim: allowed number of axes.
+        :param index: read only this position of the leading axes.
         :returns: the array, in the native byte order.
         :raises DataError: missing, a group, external, virtual, wrong dtype, rank or size, unknown
             filter, damaged.
@@ -225,7 +231,7 @@ class GuardedHDF5:
         self._check_size(name, node)
         self._check_filters(name, node)
         with reading(self.path, name):
-            array = np.asarray(node[()])
+            array = np.asarray(node[index])
         if pair:
             array = array[pair[0]] + 1j * array[pair[1]]
         return array.astype(array.dtype.newbyteorder("="), copy=False)

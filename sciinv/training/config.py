@@ -70,8 +70,13 @@ class DataSection(_Section):
     """Where images come from.
 
     ``source``: ``"procedural"`` scenes of a ``world`` (``without`` some of its ingredients),
-    ``"images"`` or ``"scans"`` from ``files`` (paths or folders, relative to the configuration).
-    ``scene`` is the side of a procedural scene, ``patch`` that of the crops the network sees.
+    ``"images"`` or ``"scans"`` from ``files`` (paths or folders, relative to the configuration;
+    ``dataset`` names the data set within HDF5 files). ``offset`` is added to the values of files
+    (1000 for Hounsfield units) before they are divided by ``scale``, or by a robust maximum of
+    each file; ``phase`` is what real images get for a prior of two channels: a ``"smooth"`` one,
+    or ``"none"``.
+    ``scene`` is the side of a procedural scene (and the largest part taken of the image of a file),
+    ``patch`` that of the crops the network sees.
     A window of ``window`` scenes is kept; every step drops the oldest ``fresh`` of them and draws
     its crops from the rest. ``on_error``: ``"stop"`` at an unreadable file or ``"skip"`` it, named
     in the log either way.
@@ -82,7 +87,9 @@ class DataSection(_Section):
     without: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     dataset: str | None = None
+    offset: float = 0.0
     scale: float | None = Field(None, gt=0)
+    phase: Literal["smooth", "none"] = "smooth"
     scene: int = Field(128, ge=16)
     patch: int = Field(64, ge=8)
     window: int = Field(256, ge=1)

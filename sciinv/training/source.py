@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sciinv.data.phantoms.world import World
+from sciinv.errors import DataError
 from sciinv.training.config import TrainingConfig
 
 Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """What stands in the place of an image that cannot be read: where, and why."""
+
+    where: str
+    reason: str
+
+    @classmethod
+    def of(cls, path: Path, error: DataError) -> Unreadable:
+        """Take the reason from an error about a file."""
+        return cls(str(path), str(error).removeprefix(f"{path}: "))
+
+    def error(self) -> DataError:
+        """Return the error that stops a run."""
+        return DataError(self.where, hint=self.reason)
 
 
 class Source(Protocol):
@@ -21,8 +41,10 @@ class Source(Protocol):
     same with any number of workers.
     """
 
-    def image(self, index: int) -> Image | None:
-        """Return image ``index``, or ``None`` where it is to be skipped."""
+    def image(self, index: int) -> Image | Unreadable:
+        """Return image ``index``, or why there is none; bad files do not raise here, since an
+        error of a worker process reaches the user as pages of text.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sciinv.errors import DataError
 from sciinv.training.config import DataSection
-from sciinv.training.source import Image, Source
+from sciinv.training.source import Image, Source, Unreadable
 
 _PREFETCH = 4
 _TRIES = 4
 _EMPTY = 0.03  # mean magnitude below which a patch is mostly air
 
 
-class _Numbered(Dataset[Image | None]):
+class _Numbered(Dataset[Image | Unreadable]):
     """Images of a source from some number on; ends only at the end of the integers."""
 
     def __init__(self, source: Source, first: int) -> None:
@@ -28,7 +29,7 @@ class _Numbered(Dataset[Image | None]):
     def __len__(self) -> int:
         return 2**40
 
-    def __getitem__(self, index: int) -> Image | None:
+    def __getitem__(self, index: int) -> Image | Unreadable:
         return self.source.image(self.first + index)
 
 
@@ -40,7 +41,7 @@ class _InOrder(torch.utils.data.Sampler[int]):
             index += 1
 
 
-def numbered(source: Source, first: int, workers: int) -> Iterator[Image | None]:
+def numbered(source: Source, first: int, workers: int) -> Iterator[Image | Unreadable]:
     """Yield images ``first``, ``first + 1``, ... in order, made by ``workers`` processes."""
     if workers == 0:
         index = first
@@ -59,15 +60,15 @@ def numbered(source: Source, first: int, workers: int) -> Iterator[Image | None]
     yield from loader
 
 
-def _as_it_is(image: Image | None) -> Image | None:
+def _as_it_is(image: Image | Unreadable) -> Image | Unreadable:
     return image
 
 
 class Stream:
     """Batches ``(B, C, patch, patch)``; the batch of step n does not depend on where one began.
 
-    The window of step n holds images ``n * fresh`` to ``n * fresh + window - 1`` (those that the
-    source skips are missing), and crops, flips and gains come from the seed ``(*seed, n)``. So a
+    The window of step n holds images ``n * fresh`` to ``n * fresh + window - 1`` (those that cannot
+    be read are missing), and crops, flips and gains come from the seed ``(*seed, n)``. So a
     resumed run sees what an uninterrupted one would have seen.
 
     :param source: images.
@@ -75,17 +76,28 @@ class Stream:
     :param batch: patches per step.
     :param seed: of the crops.
     :param first: step to begin with.
+    :param skipped: told where an image could not be read and why, once for every place.
+    :raises DataError: at an image that cannot be read, with ``on_error = "stop"``; where no image
+        of the window can be read, in any case.
     """
 
     def __init__(
-        self, source: Source, data: DataSection, batch: int, seed: tuple[int, ...], first: int = 0
+        self,
+        source: Source,
+        data: DataSection,
+        batch: int,
+        seed: tuple[int, ...],
+        first: int = 0,
+        skipped: Callable[[str, str], None] = lambda where, reason: None,
     ) -> None:
         self.data = data
         self.batch = batch
         self.seed = seed
         self.step = first
         self._images = numbered(source, first * data.fresh, data.workers)
-        self._window: deque[Image | None] = deque(maxlen=data.window)
+        self._window: deque[Image | Unreadable] = deque(maxlen=data.window)
+        self._skipped = skipped
+        self._told: set[str] = set()
 
     def __iter__(self) -> Iterator[Tensor]:
         return self
@@ -93,15 +105,25 @@ class Stream:
     def __next__(self) -> Tensor:
         missing = self.data.window if not self._window else self.data.fresh
         for _ in range(missing):
-            self._window.append(next(self._images))
-        usable = [image for image in self._window if image is not None]
+            self._window.append(self._checked(next(self._images)))
+        usable = [image for image in self._window if not isinstance(image, Unreadable)]
         if not usable:
-            raise RuntimeError("no readable image within the window")
+            raise DataError("data.files", found=f"no readable image among {len(self._window)}",
+                            expected="image files")  # fmt: skip
         rng = np.random.default_rng((*self.seed, self.step))
         chosen = rng.integers(len(usable), size=self.batch)
         patches = [self._patch(usable[int(i)], rng) for i in chosen]
         self.step += 1
         return torch.from_numpy(np.stack(patches))
+
+    def _checked(self, image: Image | Unreadable) -> Image | Unreadable:
+        if isinstance(image, Unreadable):
+            if self.data.on_error == "stop":
+                raise image.error()
+            if image.where not in self._told:
+                self._told.add(image.where)
+                self._skipped(image.where, image.reason)
+        return image
 
     def _patch(self, image: Image, rng: np.random.Generator) -> Image:
         size = self.data.patch
