@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 
 def smooth_field(
@@ -72,9 +73,9 @@ def _synthesise(
     amplitude: NDArray[np.float32], shape: Sequence[int], rng: np.random.Generator
 ) -> NDArray[np.float32]:
     white = rng.standard_normal(tuple(shape), dtype=np.float32)
-    spectrum = np.fft.rfft2(white)
+    spectrum = fft.rfft2(white)
     spectrum *= amplitude
     spectrum[0, 0] = 0
-    field = np.fft.irfft2(spectrum, s=tuple(shape)).astype(np.float32)
+    field = fft.irfft2(spectrum, s=tuple(shape)).astype(np.float32)
     spread = float(field.std())
     return field / np.float32(spread if spread > 0 else 1.0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 
 def blur_and_reduce(image: NDArray[Any], blur: float, *, crop_spectrum: bool) -> NDArray[Any]:
@@ -26,19 +27,19 @@ def blur_and_reduce(image: NDArray[Any], blur: float, *, crop_spectrum: bool) ->
     if not crop_spectrum and not np.iscomplexobj(image):
         gain_x = gain_x[: width // 2 + 1]
         gain = (gain_y[:, None] * gain_x[None, :]).astype(np.float32)
-        blurred = np.fft.irfft2(np.fft.rfft2(image) * gain, s=(height, width))
+        blurred = fft.irfft2(fft.rfft2(image) * gain, s=(height, width))
         return _box(blurred).astype(np.float32)
     gain = (gain_y[:, None] * gain_x[None, :]).astype(np.float32)
-    spectrum = np.fft.fft2(image) * gain
+    spectrum = fft.fft2(image) * gain
     if not crop_spectrum:
-        return _box(np.fft.ifft2(spectrum)).astype(np.complex64)
+        return _box(fft.ifft2(spectrum)).astype(np.complex64)
     rows = _low(height // 2, height)
     columns = _low(width // 2, width)
     # half a fine pixel of shift puts the samples at the centres of 2 x 2 blocks
     ramp_y = np.exp(1j * np.pi * fy[rows]).astype(np.complex64)
     ramp_x = np.exp(1j * np.pi * fx[columns]).astype(np.complex64)
     kept = spectrum[np.ix_(rows, columns)] * ramp_y[:, None] * ramp_x[None, :]
-    small = np.fft.ifft2(kept) / 4
+    small = fft.ifft2(kept) / 4
     return (small if np.iscomplexobj(image) else small.real).astype(
         np.complex64 if np.iscomplexobj(image) else np.float32
     )

@@ -120,7 +120,10 @@ def crop(image: Image, size: int, rng: np.random.Generator) -> Image:
 
 
 # -- scenes ------------------------------------------------------------------------------------
-def _leaves_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Image, Labels]:
+def leaves_scene(
+    shape: tuple[int, int], rng: np.random.Generator, *, air: bool = True
+) -> tuple[Image, Labels]:
+    """Draw dead leaves; in 40 % of the draws with ``air``, only within a body."""
     low = rng.uniform(2.0, 8.0)
     value, label = dead_leaves(
         shape,
@@ -130,14 +133,15 @@ def _leaves_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Ima
         cover=rng.uniform(0.7, 5.0),
         background=rng.uniform(0, 1) if rng.uniform() < 0.5 else 0.0,
         kinds=rng.dirichlet((4.0, 2.0, 2.0, 1.2, 0.8)).tolist(),
-        texture=_tile(rng),
+        texture=random_tile(rng),
     )
-    if rng.uniform() < 0.4:
-        _add_air(value, label, rng)
+    if air and rng.uniform() < 0.4:
+        add_air(value, label, rng)
     return value, label
 
 
-def _shells_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Image, Labels]:
+def shells_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Image, Labels]:
+    """Draw nested shells around a folded interior with sheets and leaves."""
     side = min(shape)
     depth, outside = _body(shape, rng, wobble=0.06)
     value = np.zeros(shape, dtype=np.float32)
@@ -178,13 +182,14 @@ def _shells_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Ima
         )
         leaves[:, 1] = shape[0] / 2 + rng.normal(0, 0.15, len(leaves)) * shape[0]
         leaves[:, 2] = shape[1] / 2 + rng.normal(0, 0.15, len(leaves)) * shape[1]
-        paint(value, label, leaves, _tile(rng), first_label=10)
+        paint(value, label, leaves, random_tile(rng), first_label=10)
     value[outside] = 0
     label[outside] = 0
     return value, label
 
 
-def _inserts_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Image, Labels]:
+def inserts_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Image, Labels]:
+    """Draw a uniform body with sparse inserts and cracks."""
     side = min(shape)
     _, outside = _body(shape, rng, wobble=0.15)
     body = rng.uniform(0.2, 1.0)
@@ -202,13 +207,16 @@ def _inserts_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Im
     )
     if rng.uniform() < 0.3:  # voids: everything inside is air
         leaves[:, 7] = np.where(rng.uniform(size=len(leaves)) < 0.8, 0.0, leaves[:, 7])
-    paint(value, label, leaves, _tile(rng), first_label=2)
+    paint(value, label, leaves, random_tile(rng), first_label=2)
     value[outside] = 0
     label[outside] = 0
     return value, label
 
 
-def _field_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Image, Labels]:
+def field_scene(
+    shape: tuple[int, int], rng: np.random.Generator, *, air: bool = True
+) -> tuple[Image, Labels]:
+    """Draw a Gaussian field; in half of the draws with ``air``, only within a body."""
     side = min(shape)
     field = power_law_field(shape, rng, rng.uniform(0.8, 2.5), side / rng.uniform(1.5, 12))
     if rng.uniform() < 0.5:
@@ -217,22 +225,23 @@ def _field_scene(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Imag
         value = 0.5 + 0.5 * np.tanh(rng.uniform(0.4, 3.0) * field)
     value = value.astype(np.float32)
     label = (field > 0).astype(np.int32) + 1
-    if rng.uniform() < 0.5:
-        _add_air(value, label, rng)
+    if air and rng.uniform() < 0.5:
+        add_air(value, label, rng)
     return value, label
 
 
 _Maker = Callable[[tuple[int, int], np.random.Generator], tuple[Image, Labels]]
 _KINDS: dict[str, tuple[_Maker, float]] = {
-    "leaves": (_leaves_scene, 0.4),
-    "shells": (_shells_scene, 0.3),
-    "inserts": (_inserts_scene, 0.2),
-    "field": (_field_scene, 0.1),
+    "leaves": (leaves_scene, 0.4),
+    "shells": (shells_scene, 0.3),
+    "inserts": (inserts_scene, 0.2),
+    "field": (field_scene, 0.1),
 }
 
 
 # -- ingredients -------------------------------------------------------------------------------
-def _tile(rng: np.random.Generator) -> Image:
+def random_tile(rng: np.random.Generator) -> Image:
+    """Draw a unit-variance tile for textured leaves."""
     return power_law_field((96, 96), rng, rng.uniform(0.0, 2.0), rng.uniform(6, 40))
 
 
@@ -245,10 +254,11 @@ def _body(
     half = 0.5 * np.array(shape) * rng.uniform(0.55, 0.98, 2)
     y = np.arange(height, dtype=np.float32)[:, None] - 0.5 * height * rng.uniform(0.9, 1.1)
     x = np.arange(width, dtype=np.float32)[None, :] - 0.5 * width * rng.uniform(0.9, 1.1)
-    u = (x * np.cos(angle) + y * np.sin(angle)) / half[1]
-    v = (-x * np.sin(angle) + y * np.cos(angle)) / half[0]
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    u = (x * cos + y * sin) / np.float32(half[1])
+    v = (y * cos - x * sin) / np.float32(half[0])
     if rng.uniform() < 0.2:  # rounded box
-        radius = (u**4 + v**4) ** 0.25
+        radius = np.sqrt(np.sqrt((u * u) ** 2 + (v * v) ** 2))
     else:
         radius = np.sqrt(u * u + v * v)
     if rng.uniform() < 0.7:
@@ -258,7 +268,8 @@ def _body(
     return depth, depth < 0
 
 
-def _add_air(value: Image, label: Labels, rng: np.random.Generator) -> None:
+def add_air(value: Image, label: Labels, rng: np.random.Generator) -> None:
+    """Empty everything outside of a random body, in place."""
     _, outside = _body((value.shape[0], value.shape[1]), rng, wobble=0.2)
     value[outside] = 0
     label[outside] = 0
@@ -273,7 +284,7 @@ def _degrade(value: Image, label: Labels, rng: np.random.Generator) -> tuple[Ima
         strength = 0.08 * wavelength * rng.uniform(0.2, 1.0)
         shift_y = smooth_field(shape, rng, wavelength) * np.float32(strength)
         shift_x = smooth_field(shape, rng, wavelength) * np.float32(strength)
-        value, label = _warp(value, label, shift_y, shift_x)
+        value, label = warp_part(value, label, shift_y, shift_x)
     if rng.uniform() < 0.35:
         texture = power_law_field(shape, rng, rng.uniform(0, 2), rng.uniform(4, 40))
         amount = np.exp(rng.uniform(np.log(0.01), np.log(0.15)))
@@ -285,7 +296,7 @@ def _degrade(value: Image, label: Labels, rng: np.random.Generator) -> tuple[Ima
 
 
 @njit(cache=True)
-def _warp(value: Any, label: Any, shift_y: Any, shift_x: Any) -> tuple[Any, Any]:  # noqa: ANN401
+def warp_part(value: Any, label: Any, shift_y: Any, shift_x: Any) -> tuple[Any, Any]:  # noqa: ANN401
     """Sample ``value`` bilinearly and ``label`` at the nearest pixel of the shifted positions."""
     height, width = value.shape
     warped = np.empty_like(value)
