@@ -11,7 +11,7 @@ import torch
 
 from sciinv import __version__
 from sciinv.priors import EDMDenoiser
-from sciinv.training.config import TrainingConfig
+from sciinv.training.config import TrainingConfig, as_table
 from sciinv.training.source import Source
 
 
@@ -40,7 +40,7 @@ def make_card(
         "steps": recipe.steps,
         "images_seen": recipe.steps * recipe.batch * recipe.accumulate * devices,
         "seconds": round(seconds),
-        "config": config.model_dump(mode="json"),
+        "config": as_table(config),
         "versions": {
             "sciinv": __version__,
             "torch": torch.__version__,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sciinv.errors import DataError
 from sciinv.training.average import PowerAverage
-from sciinv.training.config import TrainingConfig
+from sciinv.training.config import TrainingConfig, as_table, make_config
 
 FORMAT = "sciinv-training/1"
 _KEY = "sciinv"
@@ -40,7 +40,7 @@ def write_checkpoint(
     tensors = {name: value.detach().to("cpu").contiguous().clone()
                for name, value in tensors.items()}  # fmt: skip
     about = {"format": FORMAT, "step": step, "seconds": round(seconds, 1),
-             "config": config.model_dump(mode="json")}  # fmt: skip
+             "config": as_table(config)}  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     os.close(handle)
@@ -110,16 +110,18 @@ def _load(path: Path, net: nn.Module, state: dict[str, Tensor]) -> None:
                         expected="those of the configured network") from None  # fmt: skip
 
 
-# fields that say how a run is carried out, not what its numbers are
+# fields that say how a run is carried out, not what its numbers are (threads change roundings)
 _FREE = {("run", "log_every"), ("run", "checkpoint_every"), ("data", "workers"),
-         ("prior", "description"), ("run", "accelerator")}  # fmt: skip
+         ("prior", "description"), ("run", "accelerator"), ("run", "threads"),
+         ("run", "devices"), ("run", "nodes")}  # fmt: skip
 
 
 def _check_config(path: Path, found: dict[str, Any], config: TrainingConfig) -> None:
-    expected = config.model_dump(mode="json")
-    for section, fields in expected.items():
+    # fields that were added since the checkpoint was written get their default
+    before = as_table(make_config(found, path))
+    for section, fields in as_table(config).items():
         for field, value in fields.items():
-            other = found.get(section, {}).get(field)
+            other = before[section][field]
             if (section, field) not in _FREE and other != value:
                 raise DataError(path, f"{section}.{field}", found=f"{other!r} in the checkpoint",
                                 expected=f"{value!r} of the configuration",

@@ -1,17 +1,14 @@
 """What a training run is made of, as a TOML file; every field has a default that trains something.
 
-    [prior]      name, channels
-    [network]    widths, blocks, features, patch
-    [noise]      sigma_data, sigma_min, sigma_max, log_mean, log_std, even
-    [data]       source, world, without, files, dataset, scene, patch, window, fresh, workers, ...
-    [optimiser]  steps, batch, accumulate, rate, warmup, decay_from, betas, clip
-    [average]    widths
-    [run]        seed, precision, channels_last, compile, threads, devices, nodes, log_every, ...
+The sections are ``[prior]``, ``[network]``, ``[noise]``, ``[data]``, ``[optimiser]``, ``[average]``
+and ``[run]``; their fields are those of the classes here.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +27,7 @@ class PriorSection(_Section):
     ``channels``: 1 for real images, 2 for complex ones (real and imaginary part).
     """
 
-    name: str = Field("prior", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(default="prior", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     channels: Literal[1, 2] = 2
     description: str = ""
 
@@ -40,7 +37,7 @@ class NetworkSection(_Section):
 
     widths: tuple[int, ...] = (32, 64, 96, 128)
     blocks: int | tuple[int, ...] = 1
-    features: int = Field(64, ge=1)
+    features: int = Field(default=64, ge=1)
     patch: Literal[1, 2, 4] = 1
 
 
@@ -52,12 +49,12 @@ class NoiseSection(_Section):
     that both ends are seen. ``sigma_data`` is the standard deviation of the images.
     """
 
-    sigma_data: float = Field(0.35, gt=0)
-    sigma_min: float = Field(0.003, gt=0)
-    sigma_max: float = Field(5.0, gt=0)
+    sigma_data: float = Field(default=0.35, gt=0)
+    sigma_min: float = Field(default=0.003, gt=0)
+    sigma_max: float = Field(default=5.0, gt=0)
     log_mean: float = -2.0
-    log_std: float = Field(1.3, gt=0)
-    even: float = Field(0.1, ge=0, le=1)
+    log_std: float = Field(default=1.3, gt=0)
+    even: float = Field(default=0.1, ge=0, le=1)
 
     @model_validator(mode="after")
     def _ordered(self) -> NoiseSection:
@@ -88,17 +85,17 @@ class DataSection(_Section):
     files: tuple[str, ...] = ()
     dataset: str | None = None
     offset: float = 0.0
-    scale: float | None = Field(None, gt=0)
+    scale: float | None = Field(default=None, gt=0)
     phase: Literal["smooth", "none"] = "smooth"
-    scene: int = Field(128, ge=16)
-    patch: int = Field(64, ge=8)
-    window: int = Field(256, ge=1)
-    fresh: int = Field(1, ge=1)
-    workers: int = Field(0, ge=0)
+    scene: int = Field(default=128, ge=16)
+    patch: int = Field(default=64, ge=8)
+    window: int = Field(default=256, ge=1)
+    fresh: int = Field(default=1, ge=1)
+    workers: int = Field(default=0, ge=0)
     flips: bool = True
     gain: tuple[float, float] = (0.7, 1.2)
     on_error: Literal["stop", "skip"] = "stop"
-    held_out: int = Field(12, ge=1)
+    held_out: int = Field(default=12, ge=1)
 
     @model_validator(mode="after")
     def _sizes(self) -> DataSection:
@@ -117,14 +114,14 @@ class OptimiserSection(_Section):
     ``batch`` is per device and pass; a step averages ``accumulate`` passes of every device.
     """
 
-    steps: int = Field(8000, ge=1)
-    batch: int = Field(12, ge=1)
-    accumulate: int = Field(1, ge=1)
-    rate: float = Field(1.6e-3, gt=0)
-    warmup: int = Field(200, ge=0)
-    decay_from: float = Field(0.3, ge=0, lt=1)
+    steps: int = Field(default=8000, ge=1)
+    batch: int = Field(default=12, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    rate: float = Field(default=1.6e-3, gt=0)
+    warmup: int = Field(default=200, ge=0)
+    decay_from: float = Field(default=0.3, ge=0, lt=1)
     betas: tuple[float, float] = (0.9, 0.999)
-    clip: float = Field(1.0, gt=0)
+    clip: float = Field(default=1.0, gt=0)
 
 
 class AverageSection(_Section):
@@ -150,16 +147,16 @@ class RunSection(_Section):
     from the launcher. ``checkpoint_every`` and ``log_every`` count steps.
     """
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     precision: Literal["32", "bf16", "16"] = "32"
     channels_last: bool = True
     compile: bool = False
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int | Literal["auto"] = 1
-    nodes: int = Field(1, ge=1)
-    log_every: int = Field(100, ge=1)
-    checkpoint_every: int = Field(500, ge=1)
+    nodes: int = Field(default=1, ge=1)
+    log_every: int = Field(default=100, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
 
 
 class TrainingConfig(_Section):
@@ -174,9 +171,11 @@ class TrainingConfig(_Section):
     run: RunSection = RunSection()
 
 
-def load_config(path: str | Path) -> TrainingConfig:
-    """Read a TOML configuration.
+def load_config(path: str | Path, changes: Sequence[str] = ()) -> TrainingConfig:
+    """Read a TOML configuration; relative ``data.files`` are taken from its folder.
 
+    :param changes: ``"section.field=value"``, each in the place of what the file says; the value as
+        in TOML, text also without quotes.
     :raises DataError: the file is missing, no TOML, or a field is unknown or out of range; the
         message names file, field, what was found and what was expected.
     """
@@ -190,7 +189,26 @@ def load_config(path: str | Path) -> TrainingConfig:
         raise DataError(path, found=str(error), expected="a readable TOML file") from None
     except tomllib.TOMLDecodeError as error:
         raise DataError(path, "TOML", found=str(error)) from None
-    return make_config(table, path)
+    for change in changes:
+        _apply(table, change)
+    config = make_config(table, path)
+    files = tuple(str(path.parent / name) for name in config.data.files)
+    return config.model_copy(update={"data": config.data.model_copy(update={"files": files})})
+
+
+def _apply(table: dict[str, Any], change: str) -> None:
+    place, equals, text = change.partition("=")
+    section, dot, field = place.strip().partition(".")
+    if not (equals and dot and field):
+        raise DataError("--set", found=repr(change), expected="section.field=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    part = table.setdefault(section, {})
+    if not isinstance(part, dict):
+        raise DataError("--set", section, found=repr(part), expected="a section")
+    part[field] = value
 
 
 def make_config(table: dict[str, Any], where: object = "training configuration") -> TrainingConfig:
@@ -203,7 +221,31 @@ def make_config(table: dict[str, Any], where: object = "training configuration")
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "sections"
+        if first["type"] == "extra_forbidden":
+            raise DataError(where, field, found="no field of that name",
+                            expected=_nearest(first["loc"])) from None  # fmt: skip
         found = first["input"]
         shown = repr(found) if not isinstance(found, dict) else "this section"
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         raise DataError(where, field, found=shown, expected=message) from None
+
+
+def _nearest(place: tuple[int | str, ...]) -> str:
+    """Return the name that an unknown one may have meant, or all of them."""
+    fields = TrainingConfig.model_fields
+    names = list(fields)
+    if len(place) > 1:
+        section: Any = fields[str(place[0])].annotation
+        names = list(section.model_fields)
+    close = get_close_matches(str(place[-1]), names, n=1)
+    return close[0] if close else f"one of {', '.join(names)}"
+
+
+def as_table(config: TrainingConfig) -> dict[str, Any]:
+    """Return a configuration as plain JSON types that may be shown to others.
+
+    Of ``data.files`` only the last part of each path is kept: folders name people and machines.
+    """
+    table = config.model_dump(mode="json")
+    table["data"]["files"] = [Path(name).name for name in config.data.files]
+    return table

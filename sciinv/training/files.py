@@ -1,9 +1,9 @@
 """Images from files: which slice is image number i, and what is done to its values.
 
-The files are taken in the order of their names, numbers in them by value. The last tenth of them
-(at least one) is held out; of a single file the last tenth of its slices. Nothing of a held-out file
-is ever trained on, and neighbours in a series stay on one side. In every epoch each training slice
-comes once, in an order that depends on the seed and the number of the epoch only.
+The files are taken in the order of their paths, numbers in them by value. The last tenth of them
+(at least one) is held out; of a single file the last tenth of its slices. So neighbours in a series
+stay on one side, and nothing of a held-out file is ever trained on. In every epoch each training
+slice comes once, in an order that depends on the seed and the number of the epoch only.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class FileSource:
             return measure(np.concatenate([v.ravel() for v in values]))
         except DataError:
             raise DataError(stack.path, "values", found="next to nothing but zeros",
-                            expected="an image")  # fmt: skip
+                            expected="an image") from None  # fmt: skip
 
     def _channels(self, values: NDArray[Any], rng: np.random.Generator) -> Image:
         if self.config.prior.channels == 1:

@@ -8,6 +8,7 @@ the bytes of that slice are read.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,18 @@ class NiftiStack(Stack):
     """NIfTI: a slice is one index of the third axis, its rows run along the first axis."""
 
     def _open(self, dataset: str | None) -> None:
-        import nibabel
-
-        shape = tuple(int(n) for n in nibabel.load(self.path).shape)
+        shape = tuple(int(n) for n in self._file().shape)
         if len(shape) < 2:
             raise DataError(self.path, "shape", found=shape, expected="two axes or more")
         self.shape, self.leading = (shape[0], shape[1]), shape[2:]
 
-    def _read(self, index: int) -> NDArray[Any]:
+    def _file(self) -> Any:  # noqa: ANN401
         import nibabel
 
-        return np.asarray(nibabel.load(self.path).dataobj[(..., *self._position(index))])
+        return nibabel.load(self.path)
+
+    def _read(self, index: int) -> NDArray[Any]:
+        return np.asarray(self._file().dataobj[(..., *self._position(index))])
 
 
 class HDF5Stack(Stack):
@@ -192,24 +194,21 @@ class DicomStack(Stack):
         self.shape, self.leading = (int(header.Rows), int(header.Columns)), (frames,)
 
     def _read(self, index: int) -> NDArray[Any]:
-        _pydicom()
-        from pydicom.pixels import apply_rescale, pixel_array
-
         header = _pydicom().dcmread(self.path, stop_before_pixels=True)
-        values = pixel_array(self.path, index=index)
+        pixels = import_module("pydicom.pixels")
+        values = pixels.pixel_array(self.path, index=index)
         if values.ndim == 3:
             values = values[..., :3] @ _GREY
-        return np.asarray(apply_rescale(values, header))
+        return np.asarray(pixels.apply_rescale(values, header))
 
 
 def _pydicom() -> Any:  # noqa: ANN401
     try:
-        import pydicom
+        return import_module("pydicom")
     except ImportError:
         raise DataError(
             "DICOM", found="no package pydicom", hint="pip install 'sciinv[dicom]'"
         ) from None
-    return pydicom
 
 
 _STACKS: dict[str, type[Stack]] = {

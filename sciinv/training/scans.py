@@ -102,7 +102,7 @@ def _reconstruct(scan: Scan, number: int) -> NDArray[Any]:
     if model.whole is not None and model.measured is not None:
         assert isinstance(model.whole, LinearPhysics)  # noqa: S101  CT
         image = fbp(model.measured / model.scale, model.whole)[0, 0]
-        seen = model.whole.field_of_view_mask()  # type: ignore[operator]
+        seen = model.whole.field_of_view_mask()
         return torch.where(seen.to(image.device), image, torch.zeros_like(image)).numpy()
     assert isinstance(model.physics, LinearPhysics)  # noqa: S101  MRI
     # maps of unit sum of squares and all of k-space: the adjoint is the inverse

@@ -42,8 +42,9 @@ class Source(Protocol):
     """
 
     def image(self, index: int) -> Image | Unreadable:
-        """Return image ``index``, or why there is none; bad files do not raise here, since an
-        error of a worker process reaches the user as pages of text.
+        """Return image ``index``, or why there is none.
+
+        Bad files do not raise: an error of a worker process reaches the user as pages of text.
         """
         ...
 
