@@ -41,3 +41,16 @@ def denoising_curve(
 def overall(curve: dict[str, dict[str, float]]) -> float:
     """Mean PSNR over the levels of a curve, in dB: one number to compare networks by."""
     return sum(row["psnr"] for row in curve.values()) / len(curve)
+
+
+def contact_sheet(examples: Tensor) -> Tensor:
+    """Lay out clean, noisy and denoised images as one grey picture, one row of each.
+
+    :param examples: ``(3, N, C, H, W)``; of two channels the magnitude is shown.
+    :return: ``(3 H, N W)``, black is 0 and white the brightest clean value of a column.
+    """
+    values = examples[:, :, 0].clamp_min(0) if examples.shape[2] == 1 else examples.norm(dim=2)
+    white = values[:1].amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
+    rows, columns, height, width = values.shape
+    shown = (values / white).clamp(0, 1).permute(0, 2, 1, 3)
+    return shown.reshape(rows * height, columns * width)

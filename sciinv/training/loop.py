@@ -141,8 +141,8 @@ def train(
     best = _best(config, averages, held_out)
     card = make_card(config, source, parameters, fabric.world_size, seconds, best.width)
     denoiser = write_prior(folder / PRIOR, config, best.net.cpu(), card, held_out)
-    write_page(folder / PAGE, denoiser)
-    _report(watcher, recipe.steps, config, best, held_out)
+    examples = _report(watcher, recipe.steps, config, best, held_out)
+    write_page(folder, denoiser.card, examples)
     watcher.end(folder / PRIOR, denoiser.card)
     return denoiser
 
@@ -223,8 +223,9 @@ def _best(
 
 
 def _report(
-    watcher: Watcher, step: int, config: TrainingConfig, average: PowerAverage, held_out: Tensor | None
-) -> None:
+    watcher: Watcher, step: int, config: TrainingConfig, average: PowerAverage,
+    held_out: Tensor | None,
+) -> Tensor:
     assert held_out is not None  # noqa: S101  first process
     clean = held_out.to(_device(average))
     denoiser = as_denoiser(config, average.net, {})
@@ -233,8 +234,9 @@ def _report(
     normal = torch.randn(few.shape, generator=torch.Generator().manual_seed(2)).to(few)
     noisy = few + _SHOWN_SIGMA * normal
     with torch.no_grad():
-        grid = torch.stack([few, noisy, denoiser(noisy, _SHOWN_SIGMA)])
-    watcher.curve(step, curve, grid.cpu())
+        grid = torch.stack([few, noisy, denoiser(noisy, _SHOWN_SIGMA)]).cpu()
+    watcher.curve(step, curve, grid)
+    return grid
 
 
 def _device(average: PowerAverage) -> torch.device:

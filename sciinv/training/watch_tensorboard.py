@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sciinv.errors import SciinvError
 from sciinv.training.config import TrainingConfig
+from sciinv.training.curve import contact_sheet
 from sciinv.training.watch import Curve, Progress, Watcher
 
 
@@ -50,9 +51,9 @@ class TensorBoard(Watcher):
     def curve(self, step: int, curve: Curve, grid: Tensor) -> None:
         """Write PSNR and error over sigma, and a picture of clean, noisy and denoised images."""
         for sigma, row in curve.items():
-            self._writer.add_scalar(f"psnr (dB)/noise {sigma}", row["psnr"], step)
-            self._writer.add_scalar(f"error over noise/noise {sigma}", row["error_over_sigma"], step)
-        self._writer.add_image("clean, noisy, denoised", picture(grid), step)
+            for name, key in (("psnr (dB)", "psnr"), ("error over noise", "error_over_sigma")):
+                self._writer.add_scalar(f"{name}/noise {sigma}", row[key], step)
+        self._writer.add_image("clean, noisy, denoised", contact_sheet(grid)[None], step)
         self._writer.flush()
 
     def stopped(self, step: int, checkpoint: Path) -> None:
@@ -62,16 +63,3 @@ class TensorBoard(Watcher):
     def end(self, path: Path, card: dict[str, Any]) -> None:
         """Close the folder."""
         self._writer.close()
-
-
-def picture(grid: Tensor) -> Tensor:
-    """Lay out examples as one grey picture, one row each of clean, noisy and denoised.
-
-    :param grid: ``(3, N, C, H, W)``; of two channels the magnitude is shown.
-    :return: ``(1, 3 H, N W)``, black is 0 and white the brightest clean value of a column.
-    """
-    values = grid[:, :, 0].clamp_min(0) if grid.shape[2] == 1 else grid.norm(dim=2)
-    white = values[:1].amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
-    rows, columns, height, width = values.shape
-    shown = (values / white).clamp(0, 1).permute(0, 2, 1, 3)
-    return shown.reshape(1, rows * height, columns * width)
