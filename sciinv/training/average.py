@@ -38,6 +38,11 @@ class PowerAverage:
         self.gamma = power(width)
         self.net = copy.deepcopy(net).requires_grad_(False).eval()
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the averaged weights."""
+        return next(self.net.parameters()).device
+
     @torch.no_grad()
     def update(self, net: nn.Module, step: int) -> None:
         """Take in the weights after step ``step``, counted from 1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +20,51 @@ from sciinv.training.config import TrainingConfig, as_table, make_config
 
 FORMAT = "sciinv-training/1"
 _KEY = "sciinv"
+_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+_NEEDED = {"step", "seconds", "config"}
 
 
-def write_checkpoint(
-    path: Path,
-    config: TrainingConfig,
-    step: int,
-    net: nn.Module,
-    averages: list[PowerAverage],
-    optimiser: torch.optim.Optimizer,
-    seconds: float,
-) -> None:
+@dataclass
+class State:
+    """All that changes while a run goes on.
+
+    :param net: the network, before it is compiled or distributed.
+    :param averages: averages of its weights.
+    :param optimiser: Adam, before it is distributed.
+    :param step: steps done.
+    :param seconds: spent on them.
+    :param devices: processes that take part.
+    :param loss_scale: state of the loss scale of float16 training, plain numbers.
+    """
+
+    net: nn.Module
+    averages: list[PowerAverage]
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+    devices: int = 1
+    loss_scale: dict[str, Any] = field(default_factory=dict)
+
+    def place(self) -> None:
+        """Bring the moments of the optimiser to device and memory layout of the weights."""
+        for weight, moments in self.optimiser.state.items():
+            for name, value in moments.items():
+                if value.shape == weight.shape and value.ndim:
+                    moments[name] = torch.empty_like(weight, requires_grad=False).copy_(value)
+
+
+def write_checkpoint(path: Path, config: TrainingConfig, state: State) -> None:
     """Write everything that the run needs to go on; the file appears whole or not at all."""
-    tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
-    for index, average in enumerate(averages):
-        state = average.net.state_dict()
-        tensors |= {f"average{index}.{name}": value for name, value in state.items()}
-    for index, moments in optimiser.state_dict()["state"].items():
+    tensors = {f"net.{name}": value for name, value in state.net.state_dict().items()}
+    for index, average in enumerate(state.averages):
+        weights = average.net.state_dict()
+        tensors |= {f"average{index}.{name}": value for name, value in weights.items()}
+    for index, moments in state.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
     tensors = {name: value.detach().to("cpu").contiguous().clone()
                for name, value in tensors.items()}  # fmt: skip
-    about = {"format": FORMAT, "step": step, "seconds": round(seconds, 1),
+    about = {"format": FORMAT, "step": state.step, "seconds": round(state.seconds, 1),
+             "devices": state.devices, "loss_scale": state.loss_scale,
              "config": as_table(config)}  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
@@ -53,35 +78,51 @@ def write_checkpoint(
         Path(temporary).unlink(missing_ok=True)
 
 
-def read_checkpoint(
-    path: Path,
-    config: TrainingConfig,
-    net: nn.Module,
-    averages: list[PowerAverage],
-    optimiser: torch.optim.Optimizer,
-) -> tuple[int, float]:
+def read_checkpoint(path: Path, config: TrainingConfig, state: State) -> None:
     """Restore a run in place.
 
-    :return: finished steps and seconds spent on them.
+    :param state: as a new run begins, with ``devices`` of this one.
     :raises DataError: the file is damaged, or belongs to another configuration (fields that do not
-        touch the numbers, such as the number of steps between checkpoints, may differ).
+        touch the numbers, such as the number of steps between checkpoints, may differ) or another
+        number of devices.
     """
     tensors, about = _read(path)
     _check_config(path, about["config"], config)
-    _load(path, net, _part(tensors, "net."))
-    for index, average in enumerate(averages):
+    devices = about.get("devices", state.devices)
+    if devices != state.devices:
+        raise DataError(path, "devices", found=f"a run on {devices}",
+                        expected=f"{state.devices} as now")  # fmt: skip
+    _load(path, state.net, _part(tensors, "net."))
+    for index, average in enumerate(state.averages):
         _load(path, average.net, _part(tensors, f"average{index}."))
+    _load_optimiser(path, state.optimiser, _part(tensors, "optimiser."))
+    state.step, state.seconds = int(about["step"]), float(about["seconds"])
+    state.loss_scale = dict(about.get("loss_scale", {}))
+
+
+def _load_optimiser(
+    path: Path, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in _part(tensors, "optimiser.").items():
-        number, field = name.split(".", 1)
-        moments.setdefault(int(number), {})[field] = value
+    for name, value in tensors.items():
+        number, _, what = name.partition(".")
+        if not number.isdecimal() or what not in _MOMENTS:
+            raise DataError(path, "optimiser", found=name, expected="the moments of Adam")
+        moments.setdefault(int(number), {})[what] = value
     groups = optimiser.state_dict()["param_groups"]
-    expected = {number for group in groups for number in group["params"]}
-    if moments and moments.keys() != expected:
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    for number, weight in enumerate(weights):
+        found = moments.get(number, {})
+        good = found.keys() == _MOMENTS and all(
+            value.shape == weight.shape for name, value in found.items() if name != "step"
+        )
+        if moments and not good:
+            raise DataError(path, "optimiser", found=f"no complete state of tensor {number}",
+                            expected=f"that of {len(weights)} tensors")  # fmt: skip
+    if len(moments) > len(weights):
         raise DataError(path, "optimiser", found=f"state of {len(moments)} tensors",
-                        expected=f"of {len(expected)}")  # fmt: skip
+                        expected=f"of {len(weights)}")  # fmt: skip
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
-    return int(about["step"]), float(about["seconds"])
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -94,6 +135,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise DataError(path, "format", found=repr(about.get("format")) if isinstance(about, dict)
                         else "no table", expected=repr(FORMAT))  # fmt: skip
+    if not about.keys() >= _NEEDED or not isinstance(about["config"], dict):
+        raise DataError(path, "header", found=sorted(about), expected=sorted(_NEEDED))
     return tensors, about
 
 

@@ -74,8 +74,8 @@ class DataSection(_Section):
     or ``"none"``.
     ``scene`` is the side of a procedural scene (and the largest part taken of the image of a file),
     ``patch`` that of the crops the network sees.
-    A window of ``window`` scenes is kept; every step drops the oldest ``fresh`` of them and draws
-    its crops from the rest. ``on_error``: ``"stop"`` at an unreadable file or ``"skip"`` it, named
+    A window of ``window`` scenes is kept; ``fresh`` new ones a step (0.5: one every other step)
+    displace the oldest, and crops are drawn from all of them. ``on_error``: ``"stop"`` at an unreadable file or ``"skip"`` it, named
     in the log either way.
     """
 
@@ -90,7 +90,7 @@ class DataSection(_Section):
     scene: int = Field(default=128, ge=16)
     patch: int = Field(default=64, ge=8)
     window: int = Field(default=256, ge=1)
-    fresh: int = Field(default=1, ge=1)
+    fresh: float = Field(default=1.0, gt=0)
     workers: int = Field(default=0, ge=0)
     flips: bool = True
     gain: tuple[float, float] = (0.7, 1.2)

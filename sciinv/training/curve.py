@@ -12,11 +12,13 @@ from sciinv.priors import EDMDenoiser
 SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _ROWS = 4
 
+Curve = dict[str, dict[str, float]]
+
 
 @torch.no_grad()
 def denoising_curve(
     denoiser: EDMDenoiser, clean: Tensor, sigmas: tuple[float, ...] = SIGMAS, seed: int = 1
-) -> dict[str, dict[str, float]]:
+) -> Curve:
     """Denoise images with fresh noise at some levels.
 
     :param clean: ``(N, C, H, W)``.
@@ -38,7 +40,7 @@ def denoising_curve(
     return result
 
 
-def overall(curve: dict[str, dict[str, float]]) -> float:
+def overall(curve: Curve) -> float:
     """Mean PSNR over the levels of a curve, in dB: one number to compare networks by."""
     return sum(row["psnr"] for row in curve.values()) / len(curve)
 

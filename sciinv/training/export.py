@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciinv.errors import NumericalError
-from sciinv.priors import EDMDenoiser, UNet, load, save
+from sciinv.priors import EDMDenoiser, load, save
 from sciinv.training.config import TrainingConfig
 from sciinv.training.curve import denoising_curve
+from sciinv.training.evaluate import as_denoiser
 
 # dB that half precision may cost at any noise level
 _LOSS = 0.02
 
 
 def write_prior(
-    path: Path, config: TrainingConfig, net: UNet, card: dict[str, Any], held_out: Tensor
+    path: Path, config: TrainingConfig, net: nn.Module, card: dict[str, Any], held_out: Tensor
 ) -> EDMDenoiser:
     """Write a network as a prior in half precision, and see that nothing was lost.
 
@@ -26,29 +28,24 @@ def write_prior(
     on held-out images may not lie below that of the full-precision weights. The curve of the file
     goes into the card.
 
-    :raises NumericalError: the cast changed what the prior does; the file is removed.
+    :raises NumericalError: the cast changes what the prior does, or the file is not what was
+        written; then there is no file.
     """
-    noise = config.noise
-    settings: dict[str, Any] = {
-        "sigma_data": noise.sigma_data, "sigma_min": noise.sigma_min,
-        "sigma_max": noise.sigma_max, "channels": config.prior.channels,
-    }  # fmt: skip
-    full = EDMDenoiser(net, card={}, **settings).eval()
-    before = denoising_curve(full, held_out)
-    half = UNet(**net.architecture)
+    before = denoising_curve(as_denoiser(config, net, {}), held_out)
+    half = copy.deepcopy(net)
     half.load_state_dict({k: v.half().float() for k, v in net.state_dict().items()})
-    cast = EDMDenoiser(half, card={}, **settings).eval()
+    cast = as_denoiser(config, half, card)
     curve = denoising_curve(cast, held_out)
     cast.card = {**card, "denoising": curve}
-    save(cast, path, dtype=torch.float16)
-    again = load(path, channels=config.prior.channels)
-    pairs = zip(again.net.state_dict().values(), half.state_dict().values(), strict=True)
-    same = all(torch.equal(a, b) for a, b in pairs)
-    worst = max(before[s]["psnr"] - curve[s]["psnr"] for s in curve)
-    if not same or worst > _LOSS:
-        path.unlink()
+    worst = max(before[sigma]["psnr"] - curve[sigma]["psnr"] for sigma in curve)
+    if not worst <= _LOSS:  # also if it is not a number
         raise NumericalError(
             f"{path.name}: half precision costs {worst:.3f} dB of denoising, more than {_LOSS} dB"
-            if same else f"{path.name}: the weights read back differ from those written"
         )
+    save(cast, path, dtype=torch.float16)
+    again = load(path, channels=config.prior.channels)
+    weights = zip(again.net.state_dict().values(), half.state_dict().values(), strict=True)
+    if not all(torch.equal(a, b) for a, b in weights):
+        path.unlink()
+        raise NumericalError(f"{path.name}: the weights read back differ from those written")
     return again

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from sciinv.errors import DataError
 from sciinv.training.config import DataSection
 from sciinv.training.source import Image, Source, Unreadable
+from sciinv.training.stop import ignore_signals
 
 _PREFETCH = 4
 _TRIES = 4
@@ -42,7 +44,7 @@ class _InOrder(torch.utils.data.Sampler[int]):
             index += 1
 
 
-def numbered(source: Source, first: int, workers: int) -> Iterator[Image | Unreadable]:
+def numbered(source: Source, first: int, workers: int) -> Generator[Image | Unreadable, None, None]:
     """Yield images ``first``, ``first + 1``, ... in order, made by ``workers`` processes."""
     if workers == 0:
         index = first
@@ -57,8 +59,13 @@ def numbered(source: Source, first: int, workers: int) -> Iterator[Image | Unrea
         prefetch_factor=_PREFETCH,
         multiprocessing_context="spawn",
         collate_fn=_as_it_is,
+        worker_init_fn=ignore_signals,
     )
-    yield from loader
+    images = iter(loader)
+    try:
+        yield from images
+    finally:
+        del images  # ends the worker processes
 
 
 def _as_it_is(image: Any) -> Any:  # noqa: ANN401
@@ -68,8 +75,8 @@ def _as_it_is(image: Any) -> Any:  # noqa: ANN401
 class Stream:
     """Batches ``(B, C, patch, patch)``; the batch of step n does not depend on where one began.
 
-    The window of step n holds images ``n * fresh`` to ``n * fresh + window - 1`` (those that cannot
-    be read are missing), and crops, flips and gains come from the seed ``(*seed, n)``. So a
+    The window of step n holds ``window`` images from ``floor(n * fresh)`` on (those that cannot be
+    read are missing), and crops, flips and gains come from the seed ``(*seed, n)``. So a
     resumed run sees what an uninterrupted one would have seen.
 
     :param source: images.
@@ -95,7 +102,7 @@ class Stream:
         self.batch = batch
         self.seed = seed
         self.step = first
-        self._images = numbered(source, first * data.fresh, data.workers)
+        self._images = numbered(source, self._oldest(first), data.workers)
         self._window: deque[Image | Unreadable] = deque(maxlen=data.window)
         self._skipped = skipped
         self._told: set[str] = set()
@@ -104,8 +111,12 @@ class Stream:
         return self
 
     def __next__(self) -> Tensor:
-        missing = self.data.window if not self._window else self.data.fresh
-        for _ in range(missing):
+        known = (
+            self._oldest(self.step - 1)
+            if self._window
+            else self._oldest(self.step) - self.data.window
+        )
+        for _ in range(self._oldest(self.step) - known):
             self._window.append(self._checked(next(self._images)))
         usable = [image for image in self._window if not isinstance(image, Unreadable)]
         if not usable:
@@ -116,6 +127,14 @@ class Stream:
         patches = [self._patch(usable[int(i)], rng) for i in chosen]
         self.step += 1
         return torch.from_numpy(np.stack(patches))
+
+    def _oldest(self, step: int) -> int:
+        """Number of the oldest image in the window of a step."""
+        return math.floor(step * self.data.fresh)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._images.close()
 
     def _checked(self, image: Image | Unreadable) -> Image | Unreadable:
         if isinstance(image, Unreadable):

@@ -10,8 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from sciinv.training.config import TrainingConfig, as_table
-
-Curve = dict[str, dict[str, float]]
+from sciinv.training.curve import Curve
 
 
 @dataclass(frozen=True)

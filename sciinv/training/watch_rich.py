@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
 from sciinv.training.config import TrainingConfig
-from sciinv.training.curve import overall
-from sciinv.training.watch import Curve, Watcher
+from sciinv.training.curve import Curve, overall
+from sciinv.training.watch import Watcher
 from sciinv.training.watch import Progress as State
 
 _SMOOTH = 0.9  # share of the old value in the speed that is shown

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sciinv.errors import SciinvError
 from sciinv.training.config import TrainingConfig
-from sciinv.training.curve import contact_sheet
-from sciinv.training.watch import Curve, Progress, Watcher
+from sciinv.training.curve import Curve, contact_sheet
+from sciinv.training.watch import Progress, Watcher
 
 
 class TensorBoard(Watcher):
