@@ -58,6 +58,14 @@ def head(
     if rng.uniform() < 0.75:
         deep = brain & (frame.radius < 0.75)
         paint_inside(part, deep_rows(frame, palette, rng), tile, deep, first_label=LEAF_LABEL)
+    if rng.uniform() < 0.5:  # vessels cut across: dots of one or two final pixels
+        rows = []
+        for _ in range(int(rng.integers(2, 25))):
+            size = np.exp(rng.uniform(np.log(0.8), np.log(2.5), 2)) / frame.pixels
+            at, bright = rng.uniform(-0.8, 0.8, 2).tolist(), rng.uniform() < 0.5
+            colour = float(palette[T.BLOOD]) if bright else 0.0
+            rows.append(frame.leaf(ELLIPSE, at, size.tolist(), colour, turn=rng.uniform(0, 3)))
+        paint_inside(part, rows, tile, brain, first_label=LEAF_LABEL + 40)
     if rng.uniform() < 0.25:  # a lesion or two
         rows = [
             frame.leaf(
@@ -178,13 +186,13 @@ def limb(shape: tuple[int, int], rng: np.random.Generator, palette: Image, tile:
 
 def tooth(shape: tuple[int, int], rng: np.random.Generator, palette: Image, tile: Image) -> Part:
     """Tooth, shell or bone: a dense rim of uneven thickness, a lighter core, canals, a bay."""
-    frame = random_frame(shape, rng, aspect=(0.6, 1.6), wobble=0.2, size=(0.35, 0.95))
+    frame = random_frame(shape, rng, aspect=(0.6, 1.6), wobble=0.2, size=(0.45, 1.0))
     rim = frame.pixels * np.exp(rng.uniform(np.log(0.05), np.log(0.4)))
     label = _layers(frame, rng, [(T.ENAMEL, rim), (T.DENTINE, 1.0)], 0.6)
     body = label > 0
     part = (palette[label], label)
     colour = palette.astype(float)
-    look = {"wobble": float(rng.uniform(0.1, 0.35)), "order": int(rng.integers(2, 7))}
+    look = {"wobble": float(rng.uniform(0.03, 0.25)), "order": int(rng.integers(2, 5))}
     rows = []
     if rng.uniform() < 0.4:  # layers seen from inside: the dense tissue lines a bay as well
         angle = rng.uniform(0, 2 * np.pi)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from sciinv.data.phantoms import tissues as T
-from sciinv.data.phantoms.fields import power_law_field, smooth_field
+from sciinv.data.phantoms.fields import power_law_field, ring_field, smooth_field
 from sciinv.data.phantoms.frame import Image, Labels, Part
 from sciinv.data.phantoms.scenes import warp_part
 
@@ -27,9 +27,13 @@ def warp(part: Part, rng: np.random.Generator) -> Part:
 
 
 def texture(value: Image, rng: np.random.Generator) -> Image:
-    """Multiply by a rough field: 1 to 15 % of relief, structures of 4 to 40 fine pixels."""
+    """Multiply by a rough or finely folded field: 1 to 15 % of relief, 2 to 20 final pixels."""
     shape = (value.shape[0], value.shape[1])
-    rough = power_law_field(shape, rng, rng.uniform(0, 2), rng.uniform(4, 40))
+    if rng.uniform() < 0.4:  # ribbons and ridges, as in cortex and fibres
+        rough = ring_field(shape, rng, np.exp(rng.uniform(np.log(4), np.log(16))), 0.35)
+        rough = np.tanh(np.float32(rng.uniform(0.7, 3)) * rough)
+    else:
+        rough = power_law_field(shape, rng, rng.uniform(0, 2), rng.uniform(4, 40))
     amount = np.exp(rng.uniform(np.log(0.01), np.log(0.15)))
     return np.asarray(value * np.maximum(1 + np.float32(amount) * rough, 0), dtype=np.float32)
 
@@ -37,7 +41,7 @@ def texture(value: Image, rng: np.random.Generator) -> Image:
 def shading(value: Image, rng: np.random.Generator, strength: tuple[float, float]) -> Image:
     """Multiply by the exponential of a smooth field, as receive coils shade an image."""
     shape = (value.shape[0], value.shape[1])
-    smooth = smooth_field(shape, rng, min(shape) / rng.uniform(0.5, 3))
+    smooth = smooth_field(shape, rng, min(shape) / rng.uniform(0.4, 2))
     return np.asarray(value * np.exp(np.float32(rng.uniform(*strength)) * smooth), dtype=np.float32)
 
 

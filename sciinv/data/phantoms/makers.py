@@ -88,7 +88,7 @@ def overlay(name: str, part: Part, rng: np.random.Generator) -> None:
     colour = colour * typical * rng.uniform(0.6, 1.3) if colour < 1 else rng.uniform(0.5, 1) * top
     if name == "vessels":
         add_curves(
-            part, rng, where, count=int(rng.integers(1, 9)), radius=(0.7, 4.0), value=colour,
+            part, rng, where, count=int(rng.integers(1, 9)), radius=(0.6, 3.0), value=colour,
             mark=100, branches=int(rng.integers(2, 14)),
         )  # fmt: skip
     elif name == "septa":
@@ -98,8 +98,9 @@ def overlay(name: str, part: Part, rng: np.random.Generator) -> None:
         )  # fmt: skip
     elif name == "cracks":
         add_curves(
-            part, rng, where, count=int(rng.integers(1, 6)), radius=(0.6, 3.0), value=0.0,
-            mark=102, branches=int(rng.integers(1, 4)), wander=0.05, fork=0.01,
+            part, rng, where, count=int(rng.integers(1, 6)), radius=(0.5, 2.5), value=0.0,
+            mark=102, branches=int(rng.integers(1, 4)), fork=0.01,
+            wander=float(rng.choice([0.01, 0.05])),
         )  # fmt: skip
     elif name == "gratings":
         for _ in range(int(rng.integers(1, 4))):

@@ -128,7 +128,8 @@ class World:
             value = finish.cupping(value, streams("cupping"))
         low, high = self._recipe.blur
         soft = "soft_edges" not in self.without
-        blur = 2 * (streams("soft_edges").uniform(low, high) if soft else low)
+        # real scans are sharp more often than not
+        blur = 2 * (low + soft * (high - low) * streams("soft_edges").uniform() ** 1.5)
         if not complex_:
             real = blur_and_reduce(value, blur, crop_spectrum=False)[MARGIN:-MARGIN, MARGIN:-MARGIN]
             # rounding of the Fourier transforms is not signal: air is exactly zero
