@@ -19,6 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"solvers", "metrics"}),
     frozenset({"result", "report"}),
     frozenset({"reconstruction"}),
+    frozenset({"training"}),
     frozenset({"cli"}),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

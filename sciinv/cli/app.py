@@ -117,7 +117,7 @@ def _main(
 
 
 def _register() -> None:
-    from sciinv.cli import demo, evaluate, info, lists, reconstruct, simulate
+    from sciinv.cli import demo, evaluate, info, lists, phantoms, reconstruct, simulate, train
 
     app.command("info")(info.info)
     app.command("reconstruct")(reconstruct.reconstruct)
@@ -125,7 +125,9 @@ def _register() -> None:
     app.command("evaluate")(evaluate.evaluate)
     app.command("solvers")(lists.solvers)
     app.command("priors")(lists.priors)
+    app.command("train")(train.train)
     app.command("demo")(demo.demo)
+    app.command("phantoms")(phantoms.phantoms)
 
 
 _register()

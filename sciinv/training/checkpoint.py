@@ -104,11 +104,11 @@ def _load_optimiser(
     path: Path, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> None:
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        number, _, what = name.partition(".")
-        if not number.isdecimal() or what not in _MOMENTS:
-            raise DataError(path, "optimiser", found=name, expected="the moments of Adam")
-        moments.setdefault(int(number), {})[what] = value
+    for place, value in tensors.items():
+        first, _, what = place.partition(".")
+        if not first.isdecimal() or what not in _MOMENTS:
+            raise DataError(path, "optimiser", found=place, expected="the moments of Adam")
+        moments.setdefault(int(first), {})[what] = value
     groups = optimiser.state_dict()["param_groups"]
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     for number, weight in enumerate(weights):
@@ -162,11 +162,11 @@ _FREE = {("run", "log_every"), ("run", "checkpoint_every"), ("data", "workers"),
 def _check_config(path: Path, found: dict[str, Any], config: TrainingConfig) -> None:
     # fields that were added since the checkpoint was written get their default
     before = as_table(make_config(found, path))
-    for section, fields in as_table(config).items():
-        for field, value in fields.items():
-            other = before[section][field]
-            if (section, field) not in _FREE and other != value:
-                raise DataError(path, f"{section}.{field}", found=f"{other!r} in the checkpoint",
+    for section, values in as_table(config).items():
+        for name, value in values.items():
+            other = before[section][name]
+            if (section, name) not in _FREE and other != value:
+                raise DataError(path, f"{section}.{name}", found=f"{other!r} in the checkpoint",
                                 expected=f"{value!r} of the configuration",
                                 hint="resume with the configuration that began the run, "
                                 "or train into another folder")  # fmt: skip

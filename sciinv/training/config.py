@@ -75,8 +75,8 @@ class DataSection(_Section):
     ``scene`` is the side of a procedural scene (and the largest part taken of the image of a file),
     ``patch`` that of the crops the network sees.
     A window of ``window`` scenes is kept; ``fresh`` new ones a step (0.5: one every other step)
-    displace the oldest, and crops are drawn from all of them. ``on_error``: ``"stop"`` at an unreadable file or ``"skip"`` it, named
-    in the log either way.
+    displace the oldest, and crops are drawn from all of them, made by ``workers`` processes.
+    ``on_error``: ``"stop"`` at an unreadable file or ``"skip"`` it, named in the log either way.
     """
 
     source: Literal["procedural", "images", "scans"] = "procedural"

@@ -171,7 +171,7 @@ def set_up(fabric: Any, config: TrainingConfig, state: State) -> tuple[Any, Any]
     """Bring a run onto its device; return the network and the optimiser to train with."""
     run, net = config.run, state.net
     layout = torch.channels_last if run.channels_last else torch.contiguous_format
-    net.to(memory_format=layout)  # type: ignore[call-overload]
+    net.to(memory_format=layout)
     compiled: nn.Module = torch.compile(net) if run.compile else net  # type: ignore[assignment]
     model, optimiser = fabric.setup(compiled, state.optimiser)
     for average in state.averages:

@@ -95,8 +95,14 @@ def make_source(config: TrainingConfig, role: int, rank: int = 0) -> Source:
     data = config.data
     seed = (config.run.seed, role, rank)
     if data.source == "procedural":
-        return Procedural(World(data.world, without=data.without), data.scene,
-                          config.prior.channels, seed)  # fmt: skip
+        try:
+            world = World(data.world, without=data.without)
+        except ValueError as error:
+            raise DataError("[data]", "world", found=data.world, hint=str(error)) from None
+        if world.name == "ct" and config.prior.channels == 2:
+            raise DataError("[data]", "world", found="'ct', which is real, for two channels",
+                            expected="another world, or channels = 1 in [prior]")  # fmt: skip
+        return Procedural(world, data.scene, config.prior.channels, seed)
     from sciinv.training.files import FileSource
 
     return FileSource(config, seed, held_out=role == 1)

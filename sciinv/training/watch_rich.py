@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sciinv.training.config import TrainingConfig
 from sciinv.training.curve import Curve, overall
-from sciinv.training.watch import Watcher
 from sciinv.training.watch import Progress as State
+from sciinv.training.watch import Watcher
 
 _SMOOTH = 0.9  # share of the old value in the speed that is shown
 
@@ -27,6 +27,7 @@ class Bar(Watcher):
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
+        self.stopped_at: int | None = None
         self._bar: Progress | None = None
         self._task: Any = None
         self._facts = {"loss": "", "psnr": ""}
@@ -97,6 +98,7 @@ class Bar(Watcher):
     def stopped(self, step: int, checkpoint: Path) -> None:
         """Say where the run stands."""
         self.close()
+        self.stopped_at = step
         self._say(f"stopped after step {step}; {checkpoint} holds everything to go on")
 
     def end(self, path: Path, card: dict[str, Any]) -> None:
