@@ -29,6 +29,8 @@ _OVERLAYS = ("cortex", "vessels", "septa", "cracks", "patterns", "gratings", "me
 _FINISH = ("warp", "texture", "shading", "cupping", "soft_edges", "ringing")
 _PHASE = ("phase", "phase_steps", "phase_folding")
 INGREDIENTS = (*MAKERS, *_OVERLAYS, *_FINISH, *_PHASE)
+# names for several ingredients at once
+_GROUPS = {"anatomy": ("heads", "thoraxes", "limbs", "teeth")}
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class World:
 
     :param name: one of ``WORLDS``: ``"generic"`` (real or complex), ``"mri"`` (complex), ``"ct"``
         (real), ``"objects"`` (complex, compact, for diffraction).
-    :param without: ingredients of this world to leave out; see :attr:`ingredients`.
+    :param without: ingredients of this world to leave out, see :attr:`ingredients`; ``"anatomy"``
+        stands for heads, thoraxes, limbs and teeth.
     :raises ValueError: for an unknown world or ingredient, for an ingredient that this world does
         not have, and when no kind of scene is left.
     """
@@ -59,12 +62,18 @@ class World:
     def __post_init__(self) -> None:
         if self.name not in RECIPES:
             raise ValueError(f"world: found {self.name!r}, expected one of {', '.join(WORLDS)}")
-        object.__setattr__(self, "without", tuple(self.without))
-        for ingredient in self.without:
-            if ingredient not in self.ingredients:
+        without = (self.without,) if isinstance(self.without, str) else tuple(self.without)
+        known = self.ingredients
+        for group, members in _GROUPS.items():
+            inside = tuple(member for member in members if member in known)
+            if group in without and inside:
+                without = (*(name for name in without if name != group), *inside)
+        object.__setattr__(self, "without", without)
+        for ingredient in without:
+            if ingredient not in known:
                 raise ValueError(
                     f"without: found {ingredient!r}, expected ingredients of the world "
-                    f"{self.name!r}: {', '.join(self.ingredients)}"
+                    f"{self.name!r}: {', '.join(known)}"
                 )
         if not set(self._recipe.scenes) - set(self.without):
             raise ValueError(f"without: no kind of scene of the world {self.name!r} is left")
