@@ -61,16 +61,15 @@ def make_card(
 def _limits(config: TrainingConfig) -> list[str]:
     patch, data = config.data.patch, config.data
     known = (
-        "It has seen no measured image and knows no anatomy; structures that its scenes lack are "
-        "smoothed rather than invented."
+        "It has seen procedural images only, nothing measured; what they lack it does not know."
         if data.source == "procedural"
         else "It knows what its training files show; other images are drawn towards them, and "
-        "structures that are typical of the files may be invented."
+        "structures that are typical of the files may appear in them."
     )
     return [
         known,
-        f"It was trained on patches of {patch} x {patch} pixels: what lies farther apart it "
-        "treats as unrelated.",
+        f"It was trained on patches of {patch} x {patch} pixels and has learnt nothing about how "
+        "structures farther apart belong together.",
         "It sees single slices; neighbouring slices of a volume are denoised one by one.",
         "Research use only: it is not a medical device.",
     ]
@@ -89,6 +88,7 @@ def page(card: dict[str, Any]) -> str:
     """Return a card as Markdown."""
     minutes = card["seconds"] / 60
     took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
+    took = f"{card['seconds']} seconds" if minutes < 2 else took
     devices = "1 device" if card["devices"] == 1 else f"{card['devices']} devices"
     lines = [
         f"# {card['name']}",
@@ -114,7 +114,7 @@ def page(card: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {sigma} | {-20 * math.log10(float(sigma)):.2f} | {row['psnr']:.2f} "
+        f"| {sigma} | {20 * math.log10(1 / float(sigma)):.2f} | {row['psnr']:.2f} "
         f"| {row['error_over_sigma']:.3f} |"
         for sigma, row in card["denoising"].items()
     ]
@@ -124,7 +124,8 @@ def page(card: dict[str, Any]) -> str:
 
 def _data(table: dict[str, Any]) -> str:
     parts = []
-    for key, value in table.items():
+    # the source itself first, whatever the order of the keys in a file
+    for key, value in sorted(table.items(), key=lambda item: item[0] != "source"):
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         if shown not in ("", 0, None):
             parts.append(str(shown) if key == "source" else f"{key.replace('_', ' ')} {shown}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,15 +66,12 @@ def write_checkpoint(path: Path, config: TrainingConfig, state: State) -> None:
              "devices": state.devices, "loss_scale": state.loss_scale,
              "config": as_table(config)}  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata={_KEY: json.dumps(about, sort_keys=True)})
-        with Path(temporary).open("rb") as file:
-            os.fsync(file.fileno())  # else a power cut could leave the new name without its data
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    # only one process writes here; what a killed one left is written over
+    part = path.with_name(f"{path.name}.part")
+    save_file(tensors, part, metadata={_KEY: json.dumps(about, sort_keys=True)})
+    with part.open("rb") as file:
+        os.fsync(file.fileno())  # else a power cut could leave the new name without its data
+    part.replace(path)
 
 
 def read_checkpoint(path: Path, config: TrainingConfig, state: State) -> None:

@@ -70,7 +70,7 @@ def train(
     per_step = recipe.batch * recipe.accumulate
     rank, main = fabric.global_rank, fabric.is_global_zero
     source = make_source(config, 0, rank)
-    skipped = [(item.where, item.reason) for item in getattr(source, "skipped", ())]
+    skipped = [(item.where, item.reason) for item in source.skipped]
     stream = Stream(source, data, per_step, (run.seed, 2, rank), first,
                     lambda where, reason: skipped.append((where, reason)))  # fmt: skip
     held_out: Tensor | None = None

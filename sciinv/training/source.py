@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +42,11 @@ class Source(Protocol):
     same with any number of workers.
     """
 
+    @property
+    def skipped(self) -> Sequence[Unreadable]:
+        """What was left out already when the source was made."""
+        ...
+
     def image(self, index: int) -> Image | Unreadable:
         """Return image ``index``, or why there is none.
 
@@ -61,6 +67,8 @@ class Procedural:
     :param channels: 1 or 2.
     :param seed: image i is drawn from the seed ``(*seed, i)``.
     """
+
+    skipped: Sequence[Unreadable] = ()
 
     def __init__(self, world: World, size: int, channels: int, seed: tuple[int, ...]) -> None:
         self.world = world
