@@ -7,7 +7,9 @@ FOLDER holds the raw files; a CASE is a name or the beginning of names (``brain`
 Each classical method gets the regularisation weight (or number of iterations, or filter) that is
 best *on the reference*, for every column alone; sciinv runs with its defaults. Everything is kept
 in OUT, and what is there is not computed again: ``--redo sciinv`` or ``--redo TV`` does.
-``--table`` writes ``OUT/quality.md`` and ``OUT/figures`` from what is there.
+``--table`` writes ``OUT/quality.md`` and ``OUT/figures`` from what is there, and with
+``--docs docs/quality.md`` both into the documentation. ``--convergence`` adds PSNR over the number
+of network evaluations for a few cases, and 1000 steps of DPS.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def main() -> int:
 
         failed = convergence(options.folder, store, options.cases, options.prior, options.samples)
     elif options.table:
-        _write(store, cases, options.label)
+        _write(store, cases, options.label, options.docs)
     else:
         for case in cases:
             failed += run_case(case, options, store)
@@ -48,7 +50,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _write(store: Store, cases: list[Case], label: str) -> None:
+def _write(store: Store, cases: list[Case], label: str, page: Path | None) -> None:
     """Write tables and figures of what is there."""
     from quality_convergence import report
     from quality_figures import figures
@@ -58,6 +60,10 @@ def _write(store: Store, cases: list[Case], label: str) -> None:
     (store.folder / "quality.md").write_text(text)
     print(text)
     figures(store, cases, label)
+    if page is not None:
+        from quality_docs import insert
+
+        insert(text, page, store.folder / "figures")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("quality"), help="folder of results")
     add("--redo", nargs="*", default=[], metavar="METHOD", help="compute again: sciinv, TV, ...")
     add("--table", action="store_true", help="only write table and figures of what is there")
+    add("--docs", type=Path, help="with --table: page of the documentation to put them into")
     add("--convergence", action="store_true", help="PSNR over network evaluations, few cases")
     add("--label", default="sciinv", help="name of sciinv's rows, for variants beside each other")
     add("--samples", type=int, default=8)

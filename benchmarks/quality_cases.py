@@ -17,7 +17,9 @@ from quality_search import Method, Score, Scores
 from quality_store import Arrays, Store
 
 from sciinv import Scan
+from sciinv.data.noise import estimate_mri_noise
 from sciinv.data.scale import object_mask
+from sciinv.data.scan import MRIGeometry
 from sciinv.metrics import nrmse, psnr, ssim
 from sciinv.reconstruction.build import build_model
 
@@ -30,7 +32,8 @@ class Problem:
 
     :param score: of an image in physical units.
     :param methods: makes the classical methods.
-    :param truth: ``image`` in physical units and ``mask`` of the object; nothing for diffraction.
+    :param truth: ``image`` in physical units, ``mask`` of the object, for MRI the PSNR ``limit``
+        that the image's own noise sets; nothing for diffraction.
     """
 
     scan: Scan
@@ -70,17 +73,19 @@ def _image_scores(image: Image, truth: Image, mask: NDArray[np.bool_], peak: flo
     }
 
 
-def _mri_problem(scan: Scan) -> Problem:
-    assert scan.reference is not None
+def _mri_problem(full: Scan, scan: Scan) -> Problem:
+    assert scan.reference is not None and isinstance(full.geometry, MRIGeometry)
     truth = np.asarray(scan.reference[0], np.float32)
     mask = object_mask(truth)
     peak = float(truth[mask].max())
+    # the transform is orthonormal: the image has the noise of the samples
+    noise = estimate_mri_noise(full.data[0], None, full.geometry.readout_axis)
     # the reference must not reach the method
     return Problem(
         scan.with_(reference=None),
         lambda image: _image_scores(np.abs(image), truth, mask, peak),
         lambda: mri_methods(build_model(scan, 0)),
-        {"image": truth, "mask": mask},
+        {"image": truth, "mask": mask, "limit": np.array(20 * np.log10(peak / noise))},
     )
 
 
@@ -107,7 +112,8 @@ def _crystal_problem(folder: Path, dim: int) -> Problem:
 
 def _lines(name: str, rate: int, seed: int) -> Case:
     def make(folder: Path, store: Store) -> Problem:
-        return _mri_problem(mri.lines(mri.full_scan(folder, name), rate, seed))
+        full = mri.full_scan(folder, name)
+        return _mri_problem(full, mri.lines(full, rate, seed))
 
     label = f"{_MRI[name]}, R = {rate}, mask {seed}"
     return Case(f"{name}_r{rate}_{seed}", CARTESIAN, label, name in _TUNED, make)
@@ -115,7 +121,8 @@ def _lines(name: str, rate: int, seed: int) -> Case:
 
 def _spokes(name: str, number: int) -> Case:
     def make(folder: Path, store: Store) -> Problem:
-        return _mri_problem(mri.spokes(mri.full_scan(folder, name), number))
+        full = mri.full_scan(folder, name)
+        return _mri_problem(full, mri.spokes(full, number))
 
     label = f"{_MRI[name]}, {number} spokes"
     return Case(f"{name}_radial{number}", RADIAL, label, name in _TUNED, make)

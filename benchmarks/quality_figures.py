@@ -79,8 +79,10 @@ def _strip(store: Store, rows: Rows, case: Case, label: str, path: Path) -> None
     columns = len(flat) + (reference is not None)
     height, width = next(iter(flat.values())).shape
     lines = 1 if reference is None else 2
-    size = (2.6 * columns, lines * 2.6 * height / width + 0.35)
-    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, dpi=110)
+    size = (2.6 * columns, lines * (2.6 * height / width + 0.42))
+    figure, axes = plt.subplots(
+        lines, columns, figsize=size, squeeze=False, dpi=110, layout="constrained"
+    )
     grey = {"cmap": "gray", "vmin": 0, "vmax": top, "interpolation": "nearest"}
     end = _ERROR_RANGE * top
     start = 0
@@ -97,11 +99,9 @@ def _strip(store: Store, rows: Rows, case: Case, label: str, path: Path) -> None
         if reference is not None:
             error = image - reference
             axes[1, column].imshow(error, cmap="RdBu", vmin=-end, vmax=end)
-            if column == 1:
-                axes[1, column].set_title(f"error, within {_ERROR_RANGE:.0%}", fontsize=8)
+            axes[1, column].set_title(f"error, within {_ERROR_RANGE:.0%}", fontsize=8)
     for axis in axes.flat:
         axis.set_axis_off()
-    figure.tight_layout(pad=0.3)
     figure.savefig(path)
     plt.close(figure)
 

@@ -43,7 +43,8 @@ def table(store: Store, cases: Sequence[Case], label: str) -> str:
         chosen = [c for c in cases if c.group == group and any(k[0] == c.name for k in rows)]
         if chosen:
             parts.append(f"### {group}")
-            parts += [_scores(rows, chosen, label, metric) for metric in metrics]
+            limits = _limits(store, chosen)
+            parts += [_scores(rows, chosen, label, metric, limits) for metric in metrics]
             parts.append(_seconds(rows, chosen, label))
     parts.append(_calibration(rows, cases, label))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -70,10 +71,24 @@ def _methods(rows: Rows, cases: Iterable[Case], label: str) -> list[str]:
     return [m for m in (*CLASSICAL, *own) if any((name, m) in rows for name in names)]
 
 
-def _scores(rows: Rows, cases: Sequence[Case], label: str, metric: str) -> str:
+def _limits(store: Store, cases: Sequence[Case]) -> dict[str, float]:
+    """PSNR that the noise of the reference itself allows, where it is known."""
+    found = {}
+    for case in cases:
+        truth = store.load(f"{case.name}__reference")
+        if truth is not None and "limit" in truth:
+            found[case.name] = float(truth["limit"])
+    return found
+
+
+def _scores(
+    rows: Rows, cases: Sequence[Case], label: str, metric: str, limits: dict[str, float]
+) -> str:
     """One metric: cases down, methods across, the best of each case in bold."""
     methods = _methods(rows, cases, label)
-    lines = [[_NAMES[metric], *methods, "against the best classical"]]
+    limited = bool(limits) and metric == "psnr"
+    more = ["noise of the reference"] if limited else []
+    lines = [[_NAMES[metric], *methods, "mean against the best classical", *more]]
     for case in cases:
         values = {m: _value(rows, case.name, m, metric) for m in methods}
         present = {m: v for m, v in values.items() if v is not None}
@@ -88,7 +103,9 @@ def _scores(rows: Rows, cases: Sequence[Case], label: str, metric: str) -> str:
             cells.append(f"**{text}**" if method == top else text)
         difference = _difference(rows, case.name, f"{label} {MEAN}", metric)
         gain = "" if difference is None else _gain(metric, difference)
-        lines.append([case.label + (" (v)" if case.judged else ""), *cells, gain])
+        limit = limits.get(case.name)
+        more = ["" if limit is None else f"{limit:.1f}"] if limited else []
+        lines.append([case.label + (" (v)" if case.judged else ""), *cells, gain, *more])
     return _markdown(lines)
 
 
