@@ -110,9 +110,13 @@ def _tile(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def to_png(pixels: NDArray[Any]) -> bytes:
-    """Encode ``(rows, columns, 3)`` uint8 as PNG."""
+    """Encode ``(rows, columns, 3)`` uint8 as PNG, grey if it has no colours."""
+    import numpy as np
     from PIL import Image
 
+    grey = np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(
+        pixels[..., 0], pixels[..., 2]
+    )
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(pixels[..., 0] if grey else pixels).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
