@@ -63,6 +63,9 @@ def reconstruct(
         None, min=1, metavar="N", help="MRI: compress the coils to N virtual ones first."
     ),
     prewhiten: bool = typer.Option(False, help="MRI: whiten the coils' noise first."),
+    refine_maps: bool = typer.Option(
+        True, help="MRI: estimate coil maps and phase again with the help of a first image."
+    ),
     overwrite: bool = typer.Option(False, help="Replace an older result."),
     dry_run: bool = typer.Option(False, help="Print what would be done, and stop."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Write nothing but errors."),
@@ -112,6 +115,7 @@ def reconstruct(
         "slices": chosen,
         "coils": coils,
         "prewhiten": prewhiten,
+        "refine_maps": refine_maps,
         "progress": console,
     }
     if dry_run:

@@ -23,7 +23,7 @@ from sciinv.errors import DataError, SciinvError
 from sciinv.priors import SliceWise
 from sciinv.priors import load as load_prior
 from sciinv.reconstruction.build import build_model
-from sciinv.reconstruction.effort import Effort, fit, fit_named, measure
+from sciinv.reconstruction.effort import QUICK_STEPS, Effort, fit, fit_named, measure
 from sciinv.reconstruction.model import Model
 from sciinv.reconstruction.mri_model import Coils
 from sciinv.reconstruction.progress import Progress
@@ -35,6 +35,7 @@ from sciinv.reconstruction.provenance import (
     result_notes,
     versions,
 )
+from sciinv.reconstruction.refine import can_refine, refine_maps
 from sciinv.report.plain import plain
 from sciinv.result import Result, Status
 from sciinv.solvers import DPS, MMT, PnPHQS, Solver, StepInfo, available
@@ -99,8 +100,10 @@ class Job:
         progress: Progress,
         slices: slice | None,
         coils: Coils,
+        refine_maps: bool = True,
     ) -> None:
         self.progress = progress
+        self.refine_maps = refine_maps
         self.coils = coils
         self.timings: dict[str, float] = {}
         self.warnings: list[str] = []
@@ -170,6 +173,24 @@ class Job:
         self.timed("preview", begin)
         return image
 
+    def refine(self, model: Model, image: Tensor, first: bool) -> tuple[Model, Tensor]:
+        """Estimate coil maps and phase again, with the help of a quick point estimate.
+
+        :param image: start of the point estimate.
+        :param first: the slice is the first one, of which the user is told.
+        :returns: the better model and that estimate in it; what was given where maps came with the
+            scan or its calibration region is wide already.
+        """
+        if not (self.refine_maps and can_refine(model)):
+            return model, image
+        begin = time.perf_counter()
+        model, image = refine_maps(model, self._point_estimate(model, image, QUICK_STEPS))
+        took = self.timed("coil maps", begin)
+        if first:
+            text = f"maps and phase again, with lines predicted by {QUICK_STEPS} steps of PnPHQS"
+            self.progress.phase("coils", text, took)
+        return model, image
+
     def plan(
         self,
         model: Model,
@@ -228,13 +249,15 @@ class Job:
         max_batch: int | None,
     ) -> Slice:
         """Draw the samples of one slice."""
-        begin = time.perf_counter()
         effort = plan.effort
+        shown = model.to_physical(baseline)[0]
+        model, image = self.refine(model, baseline, position == 0)
+        begin = time.perf_counter()
         start: Tensor | None = None
         if self.local:
             start = model.start
             if start is None:
-                start = self._point_estimate(model, baseline, effort)
+                start = self._point_estimate(model, image, effort.point_steps)
             excess = model.misfit(start)
             model = model.with_noise(model.sigma * _noise_factor(model, excess))
             if position == 0 and model.excess > 2:
@@ -278,7 +301,7 @@ class Job:
         chi = float(info.chi_squared.mean()) if info.chi_squared is not None else float("nan")
         return Slice(
             model.to_physical(samples[:, 0]) if len(samples) else np.zeros((0,)),
-            model.to_physical(baseline)[0],
+            shown,
             model.visible,
             model.residual_map(mean),
             chi,
@@ -303,9 +326,9 @@ class Job:
             sigma_max=START_LEVEL,
         )
 
-    def _point_estimate(self, model: Model, baseline: Tensor, effort: Effort) -> Tensor:
+    def _point_estimate(self, model: Model, baseline: Tensor, steps: int) -> Tensor:
         """Return the deterministic image that sampling starts from."""
-        point = PnPHQS(self.prior, steps=effort.point_steps, cg=effort.cg)
+        point = PnPHQS(self.prior, steps=steps)
         if PnPHQS not in self.used:
             self.used.append(PnPHQS)
         sigma = max(0.7 * model.sigma, model.floor)

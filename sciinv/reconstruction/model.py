@@ -35,6 +35,8 @@ class Model:
     :param nonneg: the image cannot be negative (attenuation).
     :param phase: unit complex numbers ``(1, *image_shape)`` that were folded into the coil maps,
         so that the prior sees nearly real images; given back by ``to_physical``.
+    :param centre: MRI with coil maps of its own: Cartesian k-space ``(1, coils, *image_shape)`` in
+        the measurement's units and its mask, from which maps and phase were estimated.
     :param measured: CT: line integrals before whitening and scaling.
     :param whole: CT: the operator on the whole grid, before whitening; ``physics`` may be on its
         middle part only, where the object is.
@@ -57,6 +59,7 @@ class Model:
     visible: NDArray[np.bool_]
     nonneg: bool = False
     phase: Tensor | None = None
+    centre: tuple[Tensor, Tensor] | None = None
     measured: Tensor | None = None
     whole: Operator | None = None
     preview: Tensor | None = None

@@ -40,9 +40,9 @@ from sciinv.reconstruction.model import Model
 # the denoiser knows nothing finer than this share of the intensity scale, and neither do the maps:
 # as noise level of a point estimate, too small is harmful, too large is mild
 _FLOOR = 0.008
-# of the image that only has to show where the data are missed
 # share of the samples, farthest out, that is taken for noise
 _OUTER = 0.05
+# of the image that only has to show where the data are missed
 _FIRST_LAMBDA, _FIRST_ITERATIONS = 0.01, 30
 
 Say = Callable[[str, str], None]
@@ -89,7 +89,8 @@ def cartesian_model(
     physics = CartesianMRI(shape, mask=sampled, coil_maps=maps, noise_model=GaussianNoise(sigma))
     return Model(
         to_channels(k) / unit, physics, unit, sigma, noise, _FLOOR, shape,
-        np.asarray(visible, bool), phase=phase, warnings=warnings,
+        np.asarray(visible, bool), phase=phase, centre=None if phase is None else (k, sampled),
+        warnings=warnings,
     )  # fmt: skip
 
 
@@ -156,7 +157,8 @@ def noncartesian_model(
     return Model(
         y * torch.from_numpy(1 / factor).to(y), operator(1 / factor), unit, sigma, noise, _FLOOR,
         (geometry.num_shots, geometry.num_samples), np.asarray(visible, bool), phase=phase,
-        preview=image, excess=float(factor.max()), warnings=warnings,
+        centre=None if phase is None else (centre, sampled), preview=image,
+        excess=float(factor.max()), warnings=warnings,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ def reconstruct(
     slices: slice | None = None,
     coils: int | None = None,
     prewhiten: bool = False,
+    refine_maps: bool = True,
     max_batch: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -60,12 +61,16 @@ def reconstruct(
     :param slices: slices of the stack to reconstruct, all by default.
     :param coils: MRI: compress the coils to so many virtual ones first.
     :param prewhiten: MRI: first whiten the coils' noise, by its covariance in outer k-space.
+    :param refine_maps: MRI: estimate coil maps and phase a second time, from the centre of k-space
+        that a quick first image completes; maps that come with the scan stay.
     :param max_batch: images that go through the network together.
     :param progress: told what happens.
     :raises DataError: the scan cannot be read or used.
     :raises IncompatibleError: solver, prior and operator do not fit.
     """
-    job = Job(scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten))
+    job = Job(
+        scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten), refine_maps
+    )
     begin = time.perf_counter()
     parts: list[Slice] = []
     generator = torch.Generator().manual_seed(seed)
@@ -103,9 +108,12 @@ def plan_run(
     slices: slice | None = None,
     coils: int | None = None,
     prewhiten: bool = False,
+    refine_maps: bool = True,
     progress: Progress | None = None,
 ) -> Plan:
     """Return what :func:`reconstruct` would do; arguments as there. Nothing is sampled."""
-    job = Job(scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten))
+    job = Job(
+        scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten), refine_maps
+    )
     model = job.model(job.indices[0], noise_std, scale, 0)
     return job.plan(model, num_samples, steps, krylov, time_budget)
