@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from sciinv.training.config import TrainingConfig, load_config
 from sciinv.training.loop import train
-from sciinv.training.watch import Progress, Watcher
+from sciinv.training.watch import JsonLog, Progress, Watcher, Watchers
 
-__all__ = ["Progress", "TrainingConfig", "Watcher", "load_config", "train"]
+__all__ = [
+    "JsonLog",
+    "Progress",
+    "TrainingConfig",
+    "Watcher",
+    "Watchers",
+    "load_config",
+    "train",
+]

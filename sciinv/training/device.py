@@ -77,7 +77,7 @@ def any_of(fabric: Any, flag: bool) -> bool:  # noqa: ANN401
 def gathered(fabric: Any, items: list[Any]) -> list[Any]:  # noqa: ANN401
     """Return the items of all processes, on all of them."""
     if fabric.world_size == 1:
-        return items
+        return list(items)
     lists: list[Any] = [None] * fabric.world_size
     torch.distributed.all_gather_object(lists, items)
     return [item for part in lists for item in part]
