@@ -164,9 +164,9 @@ CASES: dict[str, Case] = {
 
 
 def wanted(patterns: list[str]) -> list[Case]:
-    """Return the cases whose names begin with one of some patterns; all without any."""
-    found = [c for c in CASES.values() if any(c.name.startswith(p) for p in patterns or [""])]
+    """Return the cases whose names begin with one of some patterns, in that order, or all."""
     missing = [p for p in patterns if not any(name.startswith(p) for name in CASES)]
     if missing:
         raise SystemExit(f"no case begins with {', '.join(missing)}; there are {', '.join(CASES)}")
-    return found
+    chosen = {c.name: c for p in patterns or [""] for c in CASES.values() if c.name.startswith(p)}
+    return list(chosen.values())

@@ -91,23 +91,31 @@ def _seen(result: Result, image: Image) -> Image:
 def calibration(result: Result, problem: Problem) -> dict[str, Any]:
     """Compare the stated spread with the error of the mean, inside the object.
 
-    ``std_over_error`` is the ratio of root mean squares. Coverage: of the 90 % interval that the
-    result states, and of that of Student's t, which is exact for few samples of a normal
-    distribution (mean +- t std sqrt(1 + 1/S)). ``curve`` is that of order statistics.
+    ``std_over_error`` is the ratio of root mean squares, ``raw_`` that of the samples themselves.
+    Coverage: of the 90 % interval that the result states, and of that of Student's t from its
+    standard deviation, which is exact for few samples of a normal distribution (mean +- t std
+    sqrt(1 + 1/S)). ``curve`` is that of the order statistics of the samples.
     """
     if not problem.truth or result.num_samples < 2:
         return {}
     truth, inside = problem.truth["image"], problem.truth["mask"] & result.visible[0]
     error, std = (result.mean[0] - truth)[inside], result.std[0][inside]
+    raw = result.magnitude[:, 0][:, inside].std(axis=0, ddof=1)
     count = result.num_samples
-    half = stats.t.ppf(0.95, count - 1) * std * np.sqrt(1 + 1 / count)
+    half = stats.t.ppf(0.95, count - 1) * np.sqrt(1 + 1 / count)
     low, high = result.interval(0.9)
     stated = (truth >= low[0]) & (truth <= high[0])
     nominal, observed = calibration_curve(result.magnitude[:, 0], truth, mask=inside)
+    rms = float(np.sqrt(np.mean(error**2)))
+    checked = getattr(result, "std_calibration", None)
     return {
-        "std_over_error": float(np.sqrt(np.mean(std**2) / np.mean(error**2))),
+        "std_over_error": float(np.sqrt(np.mean(std**2))) / rms,
+        "raw_std_over_error": float(np.sqrt(np.mean(raw**2))) / rms,
+        "factor": float(getattr(result, "std_factor", 1.0)),
+        "calibration": "" if checked is None else checked.text,
         "correlation": float(np.corrcoef(std, np.abs(error))[0, 1]),
-        "coverage": float(np.mean(np.abs(error) <= half)),
+        "coverage": float(np.mean(np.abs(error) <= half * std)),
+        "raw_coverage": float(np.mean(np.abs(error) <= half * raw)),
         "coverage_stated": float(np.mean(stated[inside])),
         "curve": [list(map(float, nominal)), list(map(float, observed))],
     }

@@ -165,17 +165,19 @@ def _time(seconds: float) -> str:
 
 def _calibration(rows: Rows, cases: Sequence[Case], label: str) -> str:
     """Whether the stated spread is that of the error, and whether the data are fitted."""
-    lines = [["uncertainty, inside the object", "samples", "rms std / rms error",
-              "correlation of std with the error", "90 % interval covers (Student's t)",
-              "stated 90 % interval covers", "chi-squared of samples"]]  # fmt: skip
+    lines = [["inside the object", "samples", "rms std / rms error: samples", "factor, held-out data",
+              "stated", "90 % interval covers: samples", "stated std", "stated interval",
+              "correlation of std with the error", "chi-squared of samples"]]  # fmt: skip
     for case in cases:
         row = rows.get((case.name, f"{label} {MEAN}"))
         if row is None or "std_over_error" not in row:
             continue
         lines.append([
-            case.label, str(row["samples"]), f"{row['std_over_error']:.2f}",
-            f"{row['correlation']:.2f}", f"{row['coverage']:.0%}",
-            f"{row['coverage_stated']:.0%}", f"{row['chi_squared']:.2f}",
+            case.label, str(row["samples"]), f"{row['raw_std_over_error']:.2f}",
+            f"{row['factor']:.2f}", f"{row['std_over_error']:.2f}",
+            f"{row['raw_coverage']:.0%}", f"{row['coverage']:.0%}",
+            f"{row['coverage_stated']:.0%}", f"{row['correlation']:.2f}",
+            f"{row['chi_squared']:.2f}",
         ])  # fmt: skip
     return "### Uncertainty\n\n" + _markdown(lines) if len(lines) > 1 else ""
 
