@@ -99,7 +99,7 @@ def priors(
 
     if name is None:
         for known, card in available().items():
-            say(f"{known:<14}{card.get('summary') or card.get('training_data') or ''}".rstrip())
+            say(f"{known:<14}{card.get('summary') or card.get('description', '')}".rstrip())
         return
     import json
 
