@@ -28,8 +28,8 @@ POINT, MEAN, SAMPLE, DPS_MEAN, DPS_SAMPLE = (
     "PnPHQS", "MMT, mean", "MMT, one sample", "DPS, mean", "DPS, one sample",
 )  # fmt: skip
 _POINT_STEPS = (10, 20, 50, 100, 200)
-# steps and dimension of MMT, so that it takes about 50 to 400 evaluations with those of the coil maps
-# and the point estimate that it starts from
+# steps and dimension of MMT: about 50 to 400 evaluations with those of the coil maps and the point
+# estimate that it starts from
 _MMT = ((2, 1), (5, 3), (11, 4), (20, 6))
 _DPS_STEPS = 1000
 _DPS_SAMPLES = 4
