@@ -167,7 +167,8 @@ def _calibration(rows: Rows, cases: Sequence[Case], label: str) -> str:
     """Whether the stated spread is that of the error, and whether the data are fitted."""
     lines = [["inside the object", "samples", "rms std / rms error: samples",
               "factor by held-out data", "stated", "90 % interval covers: samples",
-              "stated std", "stated interval", "correlation of std with the error", "chi-squared of samples"]]  # fmt: skip
+              "stated std", "stated interval", "correlation of std with the error",
+              "chi-squared of samples"]]  # fmt: skip
     for case in cases:
         row = rows.get((case.name, f"{label} {MEAN}"))
         if row is None or "std_over_error" not in row:
