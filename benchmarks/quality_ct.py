@@ -76,7 +76,9 @@ class HeldOut:
         # an odd stride, so that the distance to the used views varies
         stride = max(1, len(unused) // _UNUSED) | 1
         unused = unused[::stride]
-        self.physics = tomograph(replace(g, angles=g.angles[unused]), g.image_shape)
+        rest = replace(g, angles=g.angles[unused])
+        # called some twenty times: its matrix would be larger than that is worth
+        self.physics = tomograph(rest, g.image_shape, memory_budget=2**28)
         self.p = torch.from_numpy(np.ascontiguousarray(full.data[0][unused]))[None, None]
 
     def __call__(self, image: Image) -> float:

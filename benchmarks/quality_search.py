@@ -17,7 +17,7 @@ Score = Callable[[Image], Scores]
 # more is better for these; less for all others
 RISING = ("psnr", "ssim")
 # of these the optimum has to lie inside the grid
-_GUIDING = ("psnr", "held_out", "r_free")
+_GUIDING = ("psnr", "ssim", "held_out", "r_free")
 _MOST = 12
 
 
@@ -55,8 +55,8 @@ def better(metric: str, a: float, b: float) -> bool:
 def tried(method: Method, score: Score) -> list[Attempt]:
     """Run a method at all of its choices, or on a grid that holds the optimum in its inside.
 
-    Three settings in factors of 2; the grid grows while the best one, by PSNR or by the error on
-    hidden data, is at its end (up to 12 settings), so that every optimum is bracketed.
+    Three settings in factors of 2; the grid grows while the best one, by PSNR, SSIM or the error
+    on hidden data, is at its end (up to 12 settings), so that every optimum is bracketed.
     """
 
     def run(setting: float | str) -> Attempt:
