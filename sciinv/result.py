@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sciinv.errors import DataError
 
-__all__ = ["Result", "Status", "load_result"]
+__all__ = ["Result", "Status", "StdCalibration", "load_result"]
 
 
 class Status(StrEnum):
@@ -62,6 +62,45 @@ _STATUS_TEXT = {
 }
 
 
+@dataclass(frozen=True)
+class StdCalibration:
+    """How a standard deviation was checked on measurements that its samples had not seen.
+
+    :param factor: what the spread of the samples was multiplied by: ``measured``, but at least 1,
+        for few held-out data are no reason to promise more.
+    :param measured: root of the squared error of the predictions over what the samples expected;
+        ``None`` if it was not measured.
+    :param standard_error: of ``measured``.
+    :param held_out: which data were held out, for example ``"6 of 16 lines of k-space"``.
+    :param values: number of their real values.
+    :param reason: why nothing was measured, a part of a sentence; empty if it was.
+    """
+
+    factor: float = 1.0
+    measured: float | None = None
+    standard_error: float | None = None
+    held_out: str = ""
+    values: int = 0
+    reason: str = ""
+
+    @property
+    def text(self) -> str:
+        """What was done, for a user."""
+        if self.measured is None or self.standard_error is None:
+            return (
+                f"The standard deviation is not calibrated ({self.reason}): it is that of the "
+                "samples, which is often too small on real scans."
+            )
+        found = (
+            f"Held-out data ({self.held_out}, {self.values} values) were missed by "
+            f"{self.measured:.2f} \N{PLUS-MINUS SIGN} {self.standard_error:.2f} times the spread "
+            "of samples of the rest"
+        )
+        if self.factor == 1:
+            return f"{found}: the standard deviation is that of the samples."
+        return f"{found}: the standard deviation is that of the samples times {self.factor:.2f}."
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """A reconstruction with its uncertainty. Arrays are NumPy; values are in ``units``.
@@ -87,6 +126,7 @@ class Result:
     :param reference: fully sampled image ``(slices, *image_shape)``, real, if there is one.
     :param oriented: False if only the spacing of ``affine`` is known, not the directions: figures
         then carry no letters.
+    :param std_calibration: what :attr:`std` and :meth:`interval` were widened by, and why.
     :param stats: numbers about the run: ``nfe``, ``steps``, ``seconds``, ``peak_memory`` (bytes),
         ``timings`` (phase -> seconds).
     :param provenance: ``seed``, ``solver``, ``prior``, ``operator``, ``versions``, ``command``,
@@ -110,6 +150,7 @@ class Result:
     residual: NDArray[np.float32] | None = None
     reference: NDArray[np.float32] | None = None
     oriented: bool = True
+    std_calibration: StdCalibration | None = None
     stats: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -174,6 +215,19 @@ class Result:
 
     @cached_property
     def std(self) -> NDArray[np.float32]:
+        """Standard deviation of the displayed quantity: :attr:`raw_std` times :attr:`std_factor`.
+
+        It is that of the truth around :attr:`mean`, as far as it is known.
+        """
+        return self.raw_std * np.float32(self.std_factor)
+
+    @property
+    def std_factor(self) -> float:
+        """Factor from the calibration on held-out data; 1 without one."""
+        return 1.0 if self.std_calibration is None else self.std_calibration.factor
+
+    @cached_property
+    def raw_std(self) -> NDArray[np.float32]:
         """Standard deviation over the samples of the displayed quantity (divisor S - 1).
 
         NaN at visible pixels if there is only one sample, which says nothing about the spread.
@@ -211,10 +265,20 @@ class Result:
         return self._seen(np.quantile(self.magnitude, q, axis=0))
 
     def interval(self, level: float = 0.9) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Lower and upper end of the central pixelwise interval that holds ``level``."""
+        """Lower and upper end of the central pixelwise interval that holds ``level``.
+
+        Quantiles of the samples, their distance from the mean multiplied by :attr:`std_factor`;
+        a magnitude stays above 0.
+        """
         if not 0 < level < 1:
             raise ValueError(f"interval: found level = {level}, expected a probability in (0, 1)")
-        return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
+        ends = [self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)]
+        if self.std_factor != 1:
+            factor = np.float32(self.std_factor)
+            ends = [self.mean + factor * (end - self.mean) for end in ends]
+            if self.is_complex:
+                ends = [np.maximum(end, 0) for end in ends]
+        return ends[0], ends[1]
 
     def citation(self) -> str:
         """BibTeX entries of what ran, this package first."""

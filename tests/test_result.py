@@ -16,7 +16,7 @@ import pytest
 from sciinv.errors import DataError
 from sciinv.report import save as save_module
 from sciinv.report import store
-from sciinv.result import Result, Status, load_result
+from sciinv.result import Result, Status, StdCalibration, load_result
 
 LETTER_F = np.array(
     [
@@ -93,6 +93,7 @@ def complex_result():
         provenance={"seed": 3, "settings": {"steps": {"value": 10, "origin": "default"}}},
         notes=("a note",),
         warnings=("a warning",),
+        std_calibration=StdCalibration(1.5, 1.5, 0.25, "3 of 9 shots", 42),
     )
 
 
@@ -127,6 +128,27 @@ def test_mean_of_modulus_differs_from_modulus_of_mean():
     assert result.complex_mean.dtype == np.complex64
     seen = result.visible & (np.abs(result.baseline) > 0.5)
     assert np.all(result.mean[seen] > np.abs(result.complex_mean)[seen])
+
+
+def test_calibration_widens_std_and_interval():
+    plain, found = small(kind="mri"), StdCalibration(2.0, 2.0, 0.3, "6 of 15 lines", 999)
+    wide = small(kind="mri", std_calibration=found)
+    np.testing.assert_allclose(wide.std, 2 * plain.std, rtol=1e-6)
+    np.testing.assert_array_equal(wide.raw_std, plain.std)
+    for old, new in zip(plain.interval(0.5), wide.interval(0.5), strict=True):
+        expected = np.maximum(plain.mean + 2 * (old - plain.mean), 0)
+        np.testing.assert_allclose(new, expected, rtol=1e-5, atol=1e-6)
+    assert "times 2.00" in found.text
+    assert "2.00 \N{PLUS-MINUS SIGN} 0.30" in found.text
+
+
+def test_calibration_says_when_nothing_is_widened():
+    kept = StdCalibration(1.0, 0.8, 0.2, "6 of 15 lines", 999)
+    assert "0.80" in kept.text
+    assert "is that of the samples." in kept.text
+    missing = StdCalibration(reason="4 lines can be left out, 8 are needed")
+    assert "not calibrated (4 lines can be left out" in missing.text
+    assert small(std_calibration=missing).std_factor == 1.0
 
 
 def test_one_sample_has_no_spread():
@@ -265,6 +287,11 @@ def test_reading_back_gives_the_same(saved, complex_result):
     for name in ("name", "kind", "units", "status", "chi_squared", "notes", "warnings"):
         assert getattr(again, name) == getattr(complex_result, name)
     assert again.provenance == complex_result.provenance
+    assert again.std_calibration == complex_result.std_calibration
+    run = json.loads((saved / "run.json").read_text())
+    assert run["std_calibration"]["factor"] == 1.5
+    assert "3 of 9 shots" in run["std_calibration"]["text"]
+    assert "3 of 9 shots" in (saved / "report.html").read_text()
 
 
 # saving is atomic -------------------------------------------------------------------------------

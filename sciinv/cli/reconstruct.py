@@ -66,6 +66,9 @@ def reconstruct(
     refine_maps: bool = typer.Option(
         True, help="MRI: estimate coil maps and phase again with the help of a first image."
     ),
+    calibrate: bool = typer.Option(
+        True, help="Check the standard deviation on held-out data and widen it if need be."
+    ),
     overwrite: bool = typer.Option(False, help="Replace an older result."),
     dry_run: bool = typer.Option(False, help="Print what would be done, and stop."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Write nothing but errors."),
@@ -123,7 +126,7 @@ def reconstruct(
         return
     try:
         with console:
-            result = run(scan, seed=seed, **options)
+            result = run(scan, seed=seed, calibrate=calibrate, **options)
         result = replace(
             result,
             provenance={

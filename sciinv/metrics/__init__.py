@@ -17,7 +17,9 @@ __all__ = [
     "chi_squared",
     "conjugate_flip",
     "coverage",
+    "error_over_std",
     "magnitude",
+    "normal_curve",
     "nrmse",
     "pairwise_diversity",
     "psnr",
@@ -34,7 +36,9 @@ _LAZY = {
     "chi_squared": "sciinv.metrics.uncertainty",
     "conjugate_flip": "sciinv.metrics.ambiguity",
     "coverage": "sciinv.metrics.uncertainty",
+    "error_over_std": "sciinv.metrics.uncertainty",
     "magnitude": "sciinv.metrics.arrays",
+    "normal_curve": "sciinv.metrics.uncertainty",
     "nrmse": "sciinv.metrics.fidelity",
     "pairwise_diversity": "sciinv.metrics.distributions",
     "psnr": "sciinv.metrics.fidelity",
@@ -49,6 +53,12 @@ if TYPE_CHECKING:
     from sciinv.metrics.distributions import pairwise_diversity, sliced_wasserstein
     from sciinv.metrics.fidelity import nrmse, psnr
     from sciinv.metrics.similarity import ssim
-    from sciinv.metrics.uncertainty import calibration_curve, chi_squared, coverage
+    from sciinv.metrics.uncertainty import (
+        calibration_curve,
+        chi_squared,
+        coverage,
+        error_over_std,
+        normal_curve,
+    )
 
 __getattr__, __dir__ = attach(__name__, _LAZY, __all__)

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from sciinv.errors import DataError
 from sciinv.metrics.arrays import Real, real, selection, stack
+
+_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def coverage(
@@ -66,6 +69,58 @@ def calibration_curve(
         nominal = np.sort(np.asarray(levels, dtype=np.float64))
     observed = [coverage(s, t, level=float(level), mask=m) for level in nominal]
     return nominal, np.asarray(observed)
+
+
+def normal_curve(
+    samples: ArrayLike,
+    truth: ArrayLike,
+    *,
+    levels: Sequence[float] = _LEVELS,
+    factor: float = 1.0,
+    mask: ArrayLike | None = None,
+) -> tuple[Real, Real]:
+    """Nominal and observed coverage of ``mean +- t sqrt(1 + 1/S) std``.
+
+    The interval that mean and standard deviation of S samples stand for if the values are normally
+    distributed: Student's t with S - 1 degrees of freedom, so that few samples do not look
+    over-confident only because they are few. Every level is possible, unlike with ranks.
+
+    :param samples: ``(S, *shape)``, one scan; complex values are compared by magnitude.
+    :param truth: ``shape``.
+    :param levels: nominal, each between 0 and 1.
+    :param factor: the standard deviation is multiplied by it first.
+    :param mask: values that count.
+    :return: nominal and observed levels.
+    """
+    s, t, m = _samples_and_truth(samples, truth, mask, "normal_curve")
+    nominal = np.sort(np.asarray(levels, dtype=np.float64))
+    if nominal.size == 0 or not ((nominal > 0) & (nominal < 1)).all():
+        raise DataError("normal_curve", "levels", found=levels, expected="values between 0 and 1")
+    if not 0 < factor < float("inf"):
+        raise DataError("normal_curve", "factor", found=factor, expected="a positive number")
+    count = s.shape[0]
+    error = np.abs(s[:, m].mean(axis=0) - t[m])
+    spread = factor * np.sqrt(1 + 1 / count) * s[:, m].std(axis=0, ddof=1)
+    ends = stats.t.ppf((1 + nominal) / 2, count - 1)
+    return nominal, np.array([float(np.mean(error <= end * spread)) for end in ends])
+
+
+def error_over_std(samples: ArrayLike, truth: ArrayLike, *, mask: ArrayLike | None = None) -> float:
+    """Root mean square error of the mean over that which the spread of S samples promises.
+
+    The promise is ``sqrt(1 + 1/S)`` times the standard deviation, as the mean of few samples errs
+    by itself. 1 is calibrated, 2 means errors twice as large as stated.
+
+    :param samples: ``(S, *shape)``, one scan; complex values are compared by magnitude.
+    :param truth: ``shape``.
+    :param mask: values that count.
+    :return: infinite if all samples are equal.
+    """
+    s, t, m = _samples_and_truth(samples, truth, mask, "error_over_std")
+    count = s.shape[0]
+    square = float(np.mean((s[:, m].mean(axis=0) - t[m]) ** 2))
+    variance = (1 + 1 / count) * float(np.mean(s[:, m].var(axis=0, ddof=1)))
+    return float(np.sqrt(square / variance)) if variance > 0 else float("inf")
 
 
 def chi_squared(residual_norm: float, count: int, *, sigma: float = 1.0) -> float:

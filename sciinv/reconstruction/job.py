@@ -38,7 +38,7 @@ from sciinv.reconstruction.provenance import (
 from sciinv.reconstruction.refine import can_refine, refine_maps
 from sciinv.report.plain import plain
 from sciinv.result import Result, Status
-from sciinv.solvers import DPS, MMT, PnPHQS, Solver, StepInfo, available
+from sciinv.solvers import DPS, MMT, STOP, PnPHQS, Solver, StepInfo, available
 from sciinv.solvers.problem import Prior
 
 DEFAULT_PRIOR = "generic"
@@ -309,6 +309,35 @@ class Job:
             info.nfe,
             model,
         )
+
+    def redraw(
+        self, model: Model, effort: Effort, generator: torch.Generator
+    ) -> tuple[Tensor, float]:
+        """Draw samples of a model of fewer data as :meth:`sample` does, without telling anybody.
+
+        :returns: samples ``(S, 1, C, *image_shape)`` and the noise level that they took.
+        """
+        start: Tensor | None = None
+        if self.local:
+            told = self.start
+            # attenuation starts from an image of its own
+            image = model.y.new_zeros(()) if model.nonneg else self.baseline(model)
+            start = self._point_estimate(model, image, effort.point_steps)
+            model = model.with_noise(model.sigma * _noise_factor(model, model.misfit(start)))
+            self.start = told
+
+        def callback(info: StepInfo) -> object:
+            return STOP if getattr(self.progress, "interrupted", False) else None
+
+        samples = self._solver(model, effort).sample(
+            model.y,
+            model.physics,
+            effort.num_samples,
+            generator=generator,
+            init=start,
+            callback=callback,
+        )
+        return samples, model.sigma
 
     def _solver(self, model: Model, effort: Effort | None = None) -> Solver:
         """Make the sampler: the named one as it is, or the default one near a start image."""

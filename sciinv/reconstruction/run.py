@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from sciinv.data.scan import Scan
 from sciinv.random import child_generators
+from sciinv.reconstruction.calibration import calibrate_job
 from sciinv.reconstruction.job import Job, Plan, Slice
 from sciinv.reconstruction.mri_model import Coils
 from sciinv.reconstruction.progress import Progress
-from sciinv.result import Result
+from sciinv.result import Result, StdCalibration
 from sciinv.solvers import Solver
 from sciinv.solvers.problem import Prior
 
@@ -36,6 +38,7 @@ def reconstruct(
     coils: int | None = None,
     prewhiten: bool = False,
     refine_maps: bool = True,
+    calibrate: bool = True,
     max_batch: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -63,6 +66,9 @@ def reconstruct(
     :param prewhiten: MRI: first whiten the coils' noise, by its covariance in outer k-space.
     :param refine_maps: MRI: estimate coil maps and phase a second time, from the centre of k-space
         that a quick first image completes; maps that come with the scan stay.
+    :param calibrate: hold a part of the data out, twice, and widen the standard deviation by what
+        samples of the rest miss it; up to half of ``time_budget`` on top. It is left out, and said
+        so, for a few lines, for diffraction and where it would take longer.
     :param max_batch: images that go through the network together.
     :param progress: told what happens.
     :raises DataError: the scan cannot be read or used.
@@ -91,7 +97,11 @@ def reconstruct(
             break
     if not parts or plan is None:
         raise KeyboardInterrupt
-    return job.result(parts, plan, seed, time.perf_counter() - begin)
+    checked = StdCalibration(reason="not asked for")
+    if calibrate:
+        checked = calibrate_job(job, parts, plan, seed, time_budget)
+    result = job.result(parts, plan, seed, time.perf_counter() - begin)
+    return replace(result, std_calibration=checked)
 
 
 def plan_run(

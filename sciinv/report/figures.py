@@ -253,6 +253,8 @@ def _baseline(result: Result) -> str:
 
 
 def _std(view: View, result: Result, title: str = "Standard deviation") -> Panel:
+    if result.std_factor != 1:
+        title += f" (samples' x {result.std_factor:.2f})"
     return _panel(view, result.std, title, std_window(result), result.units, cmap="inferno")
 
 

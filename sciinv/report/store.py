@@ -4,7 +4,8 @@
 
 - ``samples`` ``(S, slices, *image_shape)``, complex64 (compound of ``r`` and ``i``) or float32;
 - ``mean``, ``std`` ``(slices, *image_shape)`` float32 of the displayed quantity (the modulus of
-  complex samples), 0 where ``visible`` is False; ``std`` only with two samples or more;
+  complex samples), 0 where ``visible`` is False; ``std`` only with two samples or more, times the
+  factor in ``metadata`` (``std_calibration``);
 - ``baseline``, ``visible`` and, if there are any, ``residual``, ``reference``;
 - ``affine`` 4 x 4, voxel (row, column, slice) index to RAS mm;
 - ``metadata``: everything else as one JSON text;
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ from sciinv.errors import DataError
 from sciinv.report.plain import harmless, plain
 
 if TYPE_CHECKING:
-    from sciinv.result import Result
+    from sciinv.result import Result, StdCalibration
 
 FORMAT, VERSION = "sciinv-result", 1
 _ARRAYS = {"samples": "cf", "baseline": "cf", "visible": "b", "affine": "f"}
@@ -48,6 +50,7 @@ def metadata(result: Result) -> dict[str, Any]:
             "oriented": result.oriented,
             "samples": result.num_samples,
             "shape": result.samples.shape[1:],
+            "std_calibration": _calibration(result),
             "visible_fraction": float(result.visible.mean()),
             "stats": result.stats,
             "provenance": result.provenance,
@@ -56,6 +59,20 @@ def metadata(result: Result) -> dict[str, Any]:
         }
     )
     return data
+
+
+def _calibration(result: Result) -> dict[str, Any] | None:
+    found = result.std_calibration
+    return None if found is None else {**asdict(found), "text": found.text}
+
+
+def _read_calibration(data: dict[str, Any] | None) -> StdCalibration | None:
+    """Read what :func:`metadata` wrote; results of before have none."""
+    from sciinv.result import StdCalibration
+
+    if data is None:
+        return None
+    return StdCalibration(**{f.name: data[f.name] for f in fields(StdCalibration)})
 
 
 def dump_json(data: dict[str, Any]) -> str:
@@ -117,6 +134,7 @@ def read_hdf5(path: Path) -> Result:
             chi_squared=float(data["chi_squared"]),
             chi_squared_tolerance=float(data["chi_squared_tolerance"]),
             oriented=bool(data["oriented"]),
+            std_calibration=_read_calibration(data.get("std_calibration")),
             stats=data["stats"],
             provenance=data["provenance"],
             notes=tuple(data["notes"]),
