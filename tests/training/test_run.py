@@ -72,7 +72,7 @@ def test_two_passes_of_four_equal_one_of_eight(make: Make, tmp_path: Path) -> No
 @pytest.mark.parametrize("precision", ["bf16"])
 def test_low_precision_stays_finite_and_close(make: Make, tmp_path: Path, precision: str) -> None:
     record, full = Record(), Record()
-    options = {"optimiser__steps": 40, "optimiser__batch": 8}
+    options = {"optimiser__steps": 15, "optimiser__batch": 8}
     prior = train(make(run__precision=precision, **options), tmp_path / "low", watcher=record)
     train(make(**options), tmp_path / "full", watcher=full)
     assert prior is not None

@@ -30,11 +30,11 @@ def write(path: Path, scan: Scan) -> Path:
 def mri(acceleration: float = 1.0) -> Scan:
     pattern: Any = "full" if acceleration == 1 else "variable_density"
     return simulate_mri(TRUTH, coils=4, acceleration=acceleration, pattern=pattern,
-                        noise_std=1e-3, rng=0)  # fmt: skip
+                        calibration_lines=12, noise_std=1e-3, rng=0)  # fmt: skip
 
 
 def test_reference_is_taken_where_there_is_one(tmp_path: Path) -> None:
-    images = ScanImages(write(tmp_path / "a.h5", mri(4.0)), channels=1)
+    images = ScanImages(write(tmp_path / "a.h5", mri(3.0)), channels=1)
     assert (images.count, images.how) == (2, "reference")
     np.testing.assert_allclose(images.read(1), TRUTH[1], atol=1e-6)
 
@@ -68,6 +68,6 @@ def test_ct_is_back_projected_without_negative_air(tmp_path: Path) -> None:
 
 
 def test_undersampled_without_reference_is_refused_by_name(tmp_path: Path) -> None:
-    path = write(tmp_path / "fast.h5", mri(4.0).with_(reference=None))
+    path = write(tmp_path / "fast.h5", mri(3.0).with_(reference=None))
     with pytest.raises(DataError, match=r"fast\.h5: sampling: found an undersampled mri scan"):
         ScanImages(path, channels=2)
