@@ -10,6 +10,7 @@ Reson. Med. 57, 2007, with ESPIRiT in place of polynomials).
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def refine_maps(model: Model, image: Tensor) -> tuple[Model, Tensor]:
     filled = _wider(sampled)
     joint = torch.where(sampled, kspace, predicted.to(kspace)) * filled
     # as in the first estimate: off the grid, artefacts lie outside the object too
-    crop = "auto" if isinstance(physics, CartesianMRI) else 0.0
+    crop: float | Literal["auto"] = "auto" if isinstance(physics, CartesianMRI) else 0.0
     maps = estimate_coil_maps(joint, mask=filled, crop=crop)
     phase = low_resolution_phase(joint, maps, mask=filled)
     refined = physics.rows(torch.zeros(1, dtype=torch.long))  # a shallow copy

@@ -81,7 +81,11 @@ def test_maps_and_phase_come_nearer_to_the_truth(make, share):
 
 def test_what_is_known_or_wide_stays():
     # maps of the file, all lines, a wide calibration region
-    for scan in (lines(include_maps=True), lines(acceleration=1.0), lines(acceleration=1.2, calibration_lines=32)):
+    for scan in (
+        lines(include_maps=True),
+        lines(acceleration=1.0),
+        lines(acceleration=1.2, calibration_lines=32),
+    ):
         assert not can_refine(build_model(scan, 0))
 
 
