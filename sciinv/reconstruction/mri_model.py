@@ -38,8 +38,8 @@ from sciinv.reconstruction.excess import excess_by_radius
 from sciinv.reconstruction.model import Model
 
 # the denoiser knows nothing finer than this share of the intensity scale, and neither do the maps:
-# with maps of a few lines too small a noise level of a point estimate is harmful; with maps estimated
-# a second time 0.006 is better than 0.008 (a phantom: 0.3 dB)
+# with maps of a few lines too small a noise level of a point estimate is harmful; with maps
+# estimated a second time 0.006 is better than 0.008 (a phantom: 0.3 dB)
 _FLOOR = 0.005
 # share of the samples, farthest out, that is taken for noise
 _OUTER = 0.05
