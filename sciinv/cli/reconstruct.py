@@ -69,6 +69,11 @@ def reconstruct(
     calibrate: bool = typer.Option(
         True, help="Check the standard deviation on held-out data and widen it if need be."
     ),
+    precision: str = typer.Option(
+        "auto",
+        metavar="P",
+        help="Of the prior's network: 32, bf16, or auto (bf16 where it is fast).",
+    ),
     overwrite: bool = typer.Option(False, help="Replace an older result."),
     dry_run: bool = typer.Option(False, help="Print what would be done, and stop."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Write nothing but errors."),
@@ -119,6 +124,7 @@ def reconstruct(
         "coils": coils,
         "prewhiten": prewhiten,
         "refine_maps": refine_maps,
+        "precision": precision,
         "progress": console,
     }
     if dry_run:

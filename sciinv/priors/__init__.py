@@ -16,6 +16,7 @@ __all__ = [
     "SliceWise",
     "UNet",
     "available",
+    "fast_dtype",
     "from_deepinv",
     "load",
     "save",
@@ -29,6 +30,7 @@ _LAZY = {
     "SliceWise": "sciinv.priors.slicewise",
     "UNet": "sciinv.priors.network",
     "available": "sciinv.priors.store",
+    "fast_dtype": "sciinv.priors.precondition",
     "from_deepinv": "sciinv.priors.adapters",
     "load": "sciinv.priors.store",
     "save": "sciinv.priors.store",
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from sciinv.priors.gaussian import GaussianField
     from sciinv.priors.mixture import GaussianMixture
     from sciinv.priors.network import UNet
-    from sciinv.priors.precondition import EDMDenoiser
+    from sciinv.priors.precondition import EDMDenoiser, fast_dtype
     from sciinv.priors.slicewise import SliceWise
     from sciinv.priors.store import available, load, save
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from sciinv.baselines import cg_sense, fbp
 from sciinv.data.load import load
 from sciinv.data.scan import MRIGeometry, Scan
 from sciinv.errors import DataError, SciinvError
-from sciinv.priors import SliceWise
+from sciinv.priors import SliceWise, fast_dtype
 from sciinv.priors import load as load_prior
 from sciinv.reconstruction.build import build_model
 from sciinv.reconstruction.effort import QUICK_STEPS, Effort, fit, fit_named, measure
@@ -41,7 +41,11 @@ from sciinv.result import Result, Status
 from sciinv.solvers import DPS, MMT, STOP, PnPHQS, Solver, StepInfo, available
 from sciinv.solvers.problem import Prior
 
-DEFAULT_PRIOR = "generic"
+# names of shipped priors, by the kind of scan
+DEFAULT_PRIORS = {"mri": "mri", "ct": "ct", "diffraction": "generic"}
+# what the network of a prior that is loaded by name computes in
+Precision = Literal["auto", "32", "bf16"]
+_DTYPES = {"32": None, "bf16": torch.bfloat16}
 _SENSE_LAMBDA = 0.01
 _DPS_STEPS = 40
 _CAUSES = {
@@ -101,6 +105,7 @@ class Job:
         slices: slice | None,
         coils: Coils,
         refine_maps: bool = True,
+        precision: Precision = "auto",
     ) -> None:
         self.progress = progress
         self.refine_maps = refine_maps
@@ -121,7 +126,7 @@ class Job:
             )
         self.kind = self.scan.kind
         self.channels = 1 if self.kind == "ct" else 2
-        self.prior_name, self.prior = _resolve_prior(prior, self.channels)
+        self.prior_name, self.prior = _resolve_prior(prior, self.kind, self.channels, precision)
         if len(self.scan.image_shape) == 3:
             self.prior = SliceWise(self.prior)
         self.local = solver is None
@@ -445,10 +450,15 @@ def _noise_factor(model: Model, excess: float) -> float:
     return min(1.0, max(excess / left, 0.5))
 
 
-def _resolve_prior(prior: str | Path | Prior | None, channels: int) -> tuple[str, Prior]:
+def _resolve_prior(
+    prior: str | Path | Prior | None, kind: str, channels: int, precision: Precision
+) -> tuple[str, Prior]:
+    if precision not in ("auto", *_DTYPES):
+        raise SciinvError(f"precision: found {precision!r}, expected 'auto', '32' or 'bf16'")
     if prior is None or isinstance(prior, (str, Path)):
-        name = str(prior or DEFAULT_PRIOR)
-        loaded: Prior = load_prior(name, channels=channels)
+        name = str(prior or DEFAULT_PRIORS[kind])
+        loaded = load_prior(name, channels=channels)
+        loaded.inference_dtype = fast_dtype() if precision == "auto" else _DTYPES[precision]
         return Path(name).stem, loaded
     return type(prior).__name__, prior
 

@@ -64,6 +64,9 @@ def describe_prior(name: str, prior: Prior) -> dict[str, Any]:
     """Name, class and card of a prior."""
     card = getattr(prior, "card", None)
     described: dict[str, Any] = {"name": name, "class": type(prior).__name__}
+    dtype = getattr(prior, "inference_dtype", None)
+    if dtype is not None:
+        described["inference_dtype"] = str(dtype).removeprefix("torch.")
     if isinstance(card, dict):
         described["card"] = plain(card)
     return described

@@ -12,7 +12,7 @@ import torch
 from sciinv.data.scan import Scan
 from sciinv.random import child_generators
 from sciinv.reconstruction.calibration import calibrate_job
-from sciinv.reconstruction.job import Job, Plan, Slice
+from sciinv.reconstruction.job import Job, Plan, Precision, Slice
 from sciinv.reconstruction.mri_model import Coils
 from sciinv.reconstruction.progress import Progress
 from sciinv.result import Result, StdCalibration
@@ -39,15 +39,16 @@ def reconstruct(
     prewhiten: bool = False,
     refine_maps: bool = True,
     calibrate: bool = True,
+    precision: Precision = "auto",
     max_batch: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Draw posterior images of a scan.
 
     Without options: coil maps, noise level and intensity scale come from the scan itself; the prior
-    is the shipped ``generic`` one; a deterministic point estimate (:class:`~sciinv.solvers.PnPHQS`)
-    is made first and :class:`~sciinv.solvers.MMT` samples around it; the effort fits the time
-    budget. The samples then describe the posterior *near one estimate*. With another solver, or
+    is the shipped one for the kind of scan (``mri``, ``ct``, else ``generic``); a deterministic
+    point estimate (:class:`~sciinv.solvers.PnPHQS`) is made first and :class:`~sciinv.solvers.MMT`
+    samples around it; the effort fits the time budget. The samples then describe the posterior *near one estimate*. With another solver, or
     ``solver="MMT"`` named explicitly, sampling starts from noise.
 
     :param scan: a :class:`~sciinv.data.scan.Scan` or the path of a file.
@@ -69,14 +70,17 @@ def reconstruct(
     :param calibrate: hold a part of the data out, twice, and widen the standard deviation by what
         samples of the rest miss it; up to half of ``time_budget`` on top. It is left out, and said
         so, for a few lines, for diffraction and where it would take longer.
+    :param precision: of the network of a prior given by name: ``"32"``, ``"bf16"``, or ``"auto"``,
+        bfloat16 where the processor multiplies it natively (images differ by less than 0.01 dB).
     :param max_batch: images that go through the network together.
     :param progress: told what happens.
     :raises DataError: the scan cannot be read or used.
     :raises IncompatibleError: solver, prior and operator do not fit.
     """
     job = Job(
-        scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten), refine_maps
-    )
+        scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten), refine_maps,
+        precision,
+    )  # fmt: skip
     begin = time.perf_counter()
     parts: list[Slice] = []
     generator = torch.Generator().manual_seed(seed)
@@ -119,11 +123,13 @@ def plan_run(
     coils: int | None = None,
     prewhiten: bool = False,
     refine_maps: bool = True,
+    precision: Precision = "auto",
     progress: Progress | None = None,
 ) -> Plan:
     """Return what :func:`reconstruct` would do; arguments as there. Nothing is sampled."""
     job = Job(
-        scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten), refine_maps
-    )
+        scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten), refine_maps,
+        precision,
+    )  # fmt: skip
     model = job.model(job.indices[0], noise_std, scale, 0)
     return job.plan(model, num_samples, steps, krylov, time_budget)
