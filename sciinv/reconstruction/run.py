@@ -48,8 +48,9 @@ def reconstruct(
     Without options: coil maps, noise level and intensity scale come from the scan itself; the prior
     is the shipped one for the kind of scan (``mri``, ``ct``, else ``generic``); a deterministic
     point estimate (:class:`~sciinv.solvers.PnPHQS`) is made first and :class:`~sciinv.solvers.MMT`
-    samples around it; the effort fits the time budget. The samples then describe the posterior *near one estimate*. With another solver, or
-    ``solver="MMT"`` named explicitly, sampling starts from noise.
+    samples around it; the effort fits the time budget. The samples then describe the posterior
+    *near one estimate*. With another solver, or ``solver="MMT"`` named explicitly, sampling starts
+    from noise.
 
     :param scan: a :class:`~sciinv.data.scan.Scan` or the path of a file.
     :param prior: shipped name, path of a ``.safetensors`` file, or a denoiser ``D(x, sigma)`` on
