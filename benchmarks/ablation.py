@@ -35,21 +35,17 @@ LEFT_OUT: dict[str, dict[str, tuple[str, ...]]] = {
         "folded cortex": ("cortex",),
         "vessels and septa": ("vessels", "septa"),
         "texture": ("texture",),
-        "shading": ("shading",),
         "removal of the smooth phase": ("phase_folding",),
-        "phase steps": ("phase_steps",),
         "ringing": ("ringing",),
     },
     "ct": {
         "anatomy": ("anatomy",),
         "leaves, shells, inserts": ("leaves", "shells", "inserts"),
         "discs": ("discs",),
-        "texture": ("texture",),
-        "cupping": ("cupping",),
     },
 }
 SCANS = {
-    "mri": ("phantom16_r4_0", "phantom16_r8_0", "brain_r4_0", "brain_r4_1"),
+    "mri": ("phantom16_r4_0", "phantom16_r8_0", "brain_r4_0"),
     "ct": ("disc_12", "tooth_6"),
 }
 
@@ -104,7 +100,7 @@ def judged(prior: Path, problems: dict[str, Problem], models: dict[str, Model]) 
     """Return the PSNR of every scan, or for CT the error on unused views."""
     scores = {}
     for name, problem in problems.items():
-        found = problem.score(point_estimate(models[name], str(prior)))
+        found = problem.score(point_estimate(models[name], str(prior), steps=16))
         scores[name] = found.get("held_out", found["psnr"])
     return scores
 

@@ -109,6 +109,8 @@ class Result:
         (MRI, diffraction).
     :param baseline: classical reconstruction ``(slices, *image_shape)`` of the same kind.
     :param baseline_name: how the baseline was made, for example ``"FBP"``.
+    :param estimate: the deterministic point estimate that the samples start from, of the same
+        shape and kind; ``None`` where sampling started from noise.
     :param visible: bool ``(slices, *image_shape)``; False where the data cannot see the pixel, so
         that only the prior speaks there. All statistics are set to 0 at these pixels.
     :param kind: ``"mri"``, ``"ct"`` or ``"diffraction"``.
@@ -147,6 +149,7 @@ class Result:
     status: Status
     chi_squared: float
     chi_squared_tolerance: float
+    estimate: NDArray[Any] | None = None
     residual: NDArray[np.float32] | None = None
     reference: NDArray[np.float32] | None = None
     oriented: bool = True
@@ -162,7 +165,7 @@ class Result:
         shape = self.samples.shape[1:]
         if self.samples.ndim not in (4, 5) or 0 in self.samples.shape:
             problems.append(f"samples: found shape {self.samples.shape}, expected (S, slices, ...)")
-        for name in ("baseline", "visible", "reference"):
+        for name in ("baseline", "visible", "estimate", "reference"):
             array = getattr(self, name)
             if array is not None and array.shape != shape:
                 problems.append(f"{name}: found shape {array.shape}, expected {shape}")

@@ -85,6 +85,7 @@ class Slice:
 
     samples: NDArray[Any]
     baseline: NDArray[Any]
+    estimate: NDArray[Any] | None
     visible: NDArray[np.bool_]
     residual: NDArray[np.float32]
     chi_squared: float
@@ -258,11 +259,11 @@ class Job:
         shown = model.to_physical(baseline)[0]
         model, image = self.refine(model, baseline, position == 0)
         begin = time.perf_counter()
-        start: Tensor | None = None
+        start = estimate = None
         if self.local:
             start = model.start
             if start is None:
-                start = self._point_estimate(model, image, effort.point_steps)
+                start = estimate = self._point_estimate(model, image, effort.point_steps)
             excess = model.misfit(start)
             model = model.with_noise(model.sigma * _noise_factor(model, excess))
             if position == 0 and model.excess > 2:
@@ -307,6 +308,7 @@ class Job:
         return Slice(
             model.to_physical(samples[:, 0]) if len(samples) else np.zeros((0,)),
             shown,
+            None if estimate is None else model.to_physical(estimate)[0],
             model.visible,
             model.residual_map(mean),
             chi,
@@ -388,6 +390,7 @@ class Job:
         status = Status.STOPPED if self.stopped else Status.of_fit(chi_squared, tolerance)
         samples = np.stack([part.samples for part in parts], axis=1)
         visible = np.stack([part.visible for part in parts])
+        estimates = [part.estimate for part in parts if part.estimate is not None]
         notes = result_notes(scan, parts[0].model, visible, local=self.local)
         first = self.indices[0]
         done = self.indices[: len(parts)]
@@ -399,6 +402,7 @@ class Job:
             samples=samples,
             baseline=np.stack([part.baseline for part in parts]),
             baseline_name=self.baseline_name,
+            estimate=np.stack(estimates) if estimates else None,
             visible=visible,
             kind=scan.kind,
             units=scan.units,

@@ -6,7 +6,7 @@
 - ``mean``, ``std`` ``(slices, *image_shape)`` float32 of the displayed quantity (the modulus of
   complex samples), 0 where ``visible`` is False; ``std`` only with two samples or more, times the
   factor in ``metadata`` (``std_calibration``);
-- ``baseline``, ``visible`` and, if there are any, ``residual``, ``reference``;
+- ``baseline``, ``visible`` and, if there are any, ``estimate``, ``residual``, ``reference``;
 - ``affine`` 4 x 4, voxel (row, column, slice) index to RAS mm;
 - ``metadata``: everything else as one JSON text;
 - root attributes ``format`` = ``"sciinv-result"``, ``version`` = 1, ``kind``, ``units``.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "sciinv-result", 1
 _ARRAYS = {"samples": "cf", "baseline": "cf", "visible": "b", "affine": "f"}
-_OPTIONAL = ("residual", "reference")
+_OPTIONAL = {"estimate": "cf", "residual": "f", "reference": "f"}
 _NIFTI1_MAX = 32767  # NIfTI-1 stores its dimensions as int16
 _METADATA_MAX = 64 * 2**20
 
@@ -120,7 +120,7 @@ def read_hdf5(path: Path) -> Result:
             found = f"version {attributes.get('version')}"
             raise DataError(path, found=found, expected=f"version {VERSION}")
         arrays: dict[str, Any] = {n: file.read(n, kinds=kinds) for n, kinds in _ARRAYS.items()}
-        arrays |= {name: file.get(name, kinds="f") for name in _OPTIONAL}
+        arrays |= {name: file.get(name, kinds=kinds) for name, kinds in _OPTIONAL.items()}
         text = file.text("metadata", max_bytes=_METADATA_MAX)
     try:
         data = json.loads(text)
