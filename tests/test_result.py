@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import h5py
 import nibabel as nib
@@ -116,9 +117,30 @@ def test_statistics_are_those_of_the_displayed_quantity(kind):
         np.testing.assert_allclose(found[seen], expected[seen], rtol=1e-6)
         assert np.all(found[~seen] == 0)
     low, high = result.interval(0.5)
-    np.testing.assert_allclose(low[seen], np.quantile(values, 0.25, axis=0)[seen], rtol=1e-6)
-    np.testing.assert_allclose(high[seen], np.quantile(values, 0.75, axis=0)[seen], rtol=1e-6)
+    for end, q in ((low, 0.25), (high, 0.75)):
+        expected = np.quantile(values, q, axis=0, method="weibull")
+        # interpolated in the float32 of the samples
+        np.testing.assert_allclose(end[seen], expected[seen], rtol=1e-6, atol=1e-6)
     assert np.all(low[~seen] == 0)
+
+
+@pytest.mark.parametrize("samples", [2, 4, 8, 18, 19, 40])
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_interval_holds_the_next_draw_as_often_as_it_says(samples, factor):
+    pixels = 40000
+    rng = np.random.default_rng(samples)
+    truth, *drawn = rng.normal(3.0, 0.1, (samples + 1, 1, 1, pixels))
+    drawn = np.stack(drawn).astype(np.float32)
+    # samples whose spread about their mean is too small by the factor of the calibration
+    narrow = drawn.mean(0) + (drawn - drawn.mean(0)) / np.float32(factor)
+    result = small(
+        samples=samples, slices=1, image=np.ones((1, pixels), np.float32),
+        std_calibration=StdCalibration(factor, factor, 0.1, "some", 1),
+    )  # fmt: skip
+    result = replace(result, samples=narrow, visible=np.ones((1, 1, pixels), bool))
+    low, high = result.interval(0.9)
+    inside = float(np.mean((low <= truth) & (truth <= high)))
+    assert inside == pytest.approx(0.9, abs=4 * np.sqrt(0.9 * 0.1 / pixels))
 
 
 def test_mean_of_modulus_differs_from_modulus_of_mean():

@@ -18,7 +18,8 @@ from sciinv.solvers.problem import Linearised, Prior
 # what is given up first comes last in each tuple; below the last nothing is given up
 _SAMPLES = (16, 12, 8, 6, 4)
 _KRYLOV_EVEN = (6, 5, 4)
-_KRYLOV_UNEVEN = (16, 12, 8, 6)
+# below 12 samples miss the data by more than their noise (CT: chi-squared 1.07 at 12, 1.01 at 16)
+_KRYLOV_UNEVEN = (16, 12)
 _STEPS = (12, 10, 8, 6)
 _POINT_STEPS = (32, 24, 16)
 # of the image that predicts lines of k-space for the coil maps: 6, 10 and 16 gave the same maps
