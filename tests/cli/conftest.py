@@ -20,6 +20,8 @@ from sciinv.priors.precondition import EDMDenoiser
 from sciinv.priors.store import save
 
 FAST = ("--samples", "3", "--steps", "3", "--krylov", "2")
+# files of the shipped priors, and their channels
+TOYS = {"mri": 2, "ct": 1, "generic_1ch": 1, "generic_2ch": 2}
 
 
 @dataclass
@@ -77,7 +79,7 @@ def toy_prior(channels: int) -> EDMDenoiser:
         net = UNet(channels, widths=(4, 6), features=8)
     return EDMDenoiser(
         net, sigma_data=0.35, sigma_min=0.01, sigma_max=10.0, channels=channels,
-        card={"name": "toy", "training_data": "nothing"},
+        card={"name": "toy", "description": "nothing"},
     )  # fmt: skip
 
 
@@ -85,8 +87,8 @@ def toy_prior(channels: int) -> EDMDenoiser:
 def small_priors(tmp_path_factory) -> Path:
     """Folder of small priors in place of the shipped ones: fast, and there before any training."""
     folder = tmp_path_factory.mktemp("shipped")
-    for channels in (1, 2):
-        save(toy_prior(channels), folder / f"generic_{channels}ch.safetensors")
+    for name, channels in TOYS.items():
+        save(toy_prior(channels), folder / f"{name}.safetensors")
     return folder
 
 

@@ -359,7 +359,12 @@ def test_solvers(scans):
 
 def test_priors():
     ran = run("priors")
-    assert ran.out.splitlines() == ["generic-1ch   nothing", "generic-2ch   nothing"]
+    assert ran.out.splitlines() == [
+        "ct            nothing",
+        "generic-1ch   nothing",
+        "generic-2ch   nothing",
+        "mri           nothing",
+    ]
     one = run("priors", "generic-1ch")
     assert one.code == 0, one.err
     assert "channels    1" in one.out and "0.01 to 10" in one.out

@@ -16,13 +16,15 @@ from sciinv.priors.precondition import EDMDenoiser
 from sciinv.priors.store import save
 
 FAST = {"num_samples": 3, "steps": 3, "krylov": 3}
+# files of the shipped priors, and their channels
+TOYS = {"mri": 2, "ct": 1, "generic_1ch": 1, "generic_2ch": 2}
 
 
 @pytest.fixture(scope="session")
 def small_priors(tmp_path_factory) -> Path:
     """Folder of small priors: their output layer is zero, so they are exactly N(0, 0.35^2)."""
     folder = tmp_path_factory.mktemp("shipped")
-    for channels in (1, 2):
+    for name, channels in TOYS.items():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             net = UNet(channels, widths=(4, 6), features=8)
@@ -30,7 +32,7 @@ def small_priors(tmp_path_factory) -> Path:
             net, sigma_data=0.35, sigma_min=0.01, sigma_max=10.0, channels=channels,
             card={"name": "toy"},
         )  # fmt: skip
-        save(denoiser, folder / f"generic_{channels}ch.safetensors")
+        save(denoiser, folder / f"{name}.safetensors")
     return folder
 
 

@@ -301,7 +301,7 @@ def test_scan_notes_are_kept(mri_scan, mri_result):
 def test_provenance_is_plain(mri_result):
     provenance = dict(mri_result.provenance)
     assert provenance["seed"] == 5
-    assert provenance["prior"]["name"] == "generic"
+    assert provenance["prior"]["name"] == "mri"
     assert provenance["prior"]["card"] == {"name": "toy"}
     assert provenance["solver"]["name"] == "MMT"
     assert set(provenance["versions"]) >= {"sciinv", "python", "torch", "deepinv", "astra-toolbox"}
