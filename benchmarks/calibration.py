@@ -232,15 +232,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of JSON and figure")
     parser.add_argument("--real", type=Path, help="folder of the real scans")
     parser.add_argument("--scans", nargs="*", default=["phantom", "disc"], help="which of them")
-    parser.add_argument("--prior", default="generic", help="name, or 'own': mri and ct")
+    parser.add_argument("--prior", default="own", help="name, or 'own': mri and ct, the defaults")
     parser.add_argument("--images", type=int, default=2, help="simulated images of each kind")
     parser.add_argument("--models", nargs="*", default=["known", "estimated"])
+    parser.add_argument(
+        "--cases", nargs="*", default=["/".join(case) for case in CASES], help="scan/sampling"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     store = Store(options.out / "calibration.json")
     for index in range(options.images):
         for model in options.models:
-            for kind, solver in CASES:
+            for kind, solver in (case for case in CASES if "/".join(case) in options.cases):
                 store.get(
                     f"{kind}/{model}/{solver}/{index}",
                     lambda a=(kind, solver, model, index): simulated_case(*a, options.prior),
