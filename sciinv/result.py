@@ -314,10 +314,10 @@ class Result:
     def save(self, folder: str | Path, *, overwrite: bool = False, samples: bool = True) -> Path:
         """Write everything into a folder that appears only when it is complete.
 
-        NIfTI images in ``units`` (``mean``, ``std``, ``baseline``, ``mask``, ``samples`` with the
-        sample as last axis, ``mean_phase`` in radians for MRI), ``result.h5`` (see
-        :func:`load_result`), ``run.json``, ``figures/*.png`` and ``report.html``. ``std`` is left
-        out if there is only one sample.
+        NIfTI images in ``units`` (``mean``, ``std``, ``baseline``, ``estimate``, ``mask``,
+        ``samples`` with the sample as last axis, ``mean_phase`` in radians for MRI), ``result.h5``
+        (see :func:`load_result`), ``run.json``, ``figures/*.png`` and ``report.html``. ``std`` is
+        left out if there is only one sample, ``estimate`` where sampling started from noise.
 
         :param overwrite: replace an older result of this package; anything else in the way is
             never removed.

@@ -88,6 +88,7 @@ def complex_result():
     return small(
         kind="mri",
         units="a.u.",
+        estimate=(result.baseline * np.complex64(0.9j)),
         residual=rng.normal(size=(7, 6)).astype(np.float32),
         reference=np.abs(result.baseline),
         stats={"nfe": np.int64(20), "seconds": 1.5, "timings": {"read": 0.5}, "odd": np.nan},
@@ -222,7 +223,7 @@ def test_import_is_light():
 # files ------------------------------------------------------------------------------------------
 def test_folder_holds_everything(saved):
     names = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
-    images = ("mean", "std", "baseline", "mask", "mean_phase", "samples")
+    images = ("mean", "std", "baseline", "estimate", "mask", "mean_phase", "samples")
     figures = ("overview", "samples", "residual", "reference", "histogram")
     expected = {f"{name}.nii.gz" for name in images} | {f"figures/{n}.png" for n in figures}
     assert names == expected | {"result.h5", "run.json", "report.html"}
@@ -248,7 +249,7 @@ def test_voxels_lie_where_the_affine_says(saved, complex_result):
 
 
 def test_both_nifti_forms_agree_and_carry_units(saved):
-    for name in ("mean", "std", "baseline", "mask", "mean_phase", "samples"):
+    for name in ("mean", "std", "baseline", "estimate", "mask", "mean_phase", "samples"):
         image = nib.load(saved / f"{name}.nii.gz")
         for form in (image.get_sform, image.get_qform):
             affine, code = form(coded=True)
@@ -279,6 +280,23 @@ def test_one_volume_has_its_depth_as_slices(tmp_path):
     assert not (folder / "samples.nii.gz").exists()
 
 
+def test_estimate_is_written_as_displayed(saved, complex_result, tmp_path):
+    data = np.asarray(nib.load(saved / "estimate.nii.gz").dataobj)
+    expected = 0.9 * np.abs(complex_result.baseline)
+    np.testing.assert_allclose(data, expected.transpose(1, 2, 0), rtol=1e-6)
+    # sampling that started from noise has none
+    plain = small(samples=2)
+    assert plain.estimate is None
+    folder = plain.save(tmp_path / "out")
+    assert not (folder / "estimate.nii.gz").exists()
+    assert load_result(folder).estimate is None
+    # real images keep their sign
+    real = small(samples=2, estimate=-plain.baseline).save(tmp_path / "real")
+    data = np.asarray(nib.load(real / "estimate.nii.gz").dataobj)
+    np.testing.assert_array_equal(data, -plain.baseline.transpose(1, 2, 0))
+    np.testing.assert_array_equal(load_result(real).estimate, -plain.baseline)
+
+
 def test_sheared_affine_leaves_qform_unset(tmp_path):
     affine = np.eye(4)
     affine[0, 1] = 0.4
@@ -301,7 +319,9 @@ def test_run_json_is_strict(saved):
 def test_reading_back_gives_the_same(saved, complex_result):
     for path in (saved, saved / "result.h5"):
         again = load_result(path)
-        for name in ("samples", "baseline", "visible", "affine", "residual", "reference"):
+        for name in (
+            "samples", "baseline", "estimate", "visible", "affine", "residual", "reference",
+        ):  # fmt: skip
             found, expected = getattr(again, name), getattr(complex_result, name)
             assert found.dtype == expected.dtype
             np.testing.assert_array_equal(found, expected)

@@ -25,7 +25,8 @@ class SliceWise(nn.Module):
     def __init__(self, prior: Callable[..., Tensor]) -> None:
         super().__init__()
         self.prior = prior
-        for name in ("sigma_min", "sigma_max", "channels", "card", "capabilities"):
+        kept = ("sigma_min", "sigma_max", "channels", "card", "capabilities", "inference_dtype")
+        for name in kept:
             if hasattr(prior, name):
                 setattr(self, name, getattr(prior, name))
 

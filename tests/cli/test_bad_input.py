@@ -263,6 +263,7 @@ def test_disc_full_while_writing_the_preview(scans, tmp_path, monkeypatch):
         (("--slices", "0:x"), ("--slices", "0:x")),
         (("--slices=-1"), ("--slices", "-1")),
         (("--solver", "Magic"), ("solver", "'Magic'", "MMT", "DPS")),
+        (("--precision", "64"), ("precision", "'64'", "'auto', '32' or 'bf16'")),
         (("--prior", "wizard"), ("wizard", "expected one of", "generic")),
         (("--prior", "weights.pt"), ("weights.pt", ".safetensors", "pickle")),
         (("--prior", "no.safetensors"), ("no.safetensors", "no such file")),
@@ -311,12 +312,20 @@ def test_other_commands(tmp_path, monkeypatch, words, said):
 
 
 # the real program -------------------------------------------------------------------------------
+PROGRAM = ("-c", "from sciinv.cli import app; app(prog_name='sciinv')")
+
+
 @pytest.mark.parametrize(
-    ("words", "code"), [(("reconstruct", "no.h5"), 1), (("reconstruct", "x", "--steps", "0"), 2)]
+    ("start", "words", "code"),
+    [
+        (PROGRAM, ("reconstruct", "no.h5"), 1),
+        (("-m", "sciinv"), ("reconstruct", "x", "--steps", "0"), 2),
+    ],
+    ids=["script", "module"],
 )
-def test_real_program(tmp_path, words, code):
+def test_real_program(tmp_path, start, words, code):
     done = subprocess.run(
-        [sys.executable, "-c", "from sciinv.cli import app; app(prog_name='sciinv')", *words],
+        [sys.executable, *start, *words],
         capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip

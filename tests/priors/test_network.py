@@ -10,11 +10,18 @@ from torch.nn import functional
 from sciinv.priors.network import UNet
 
 
-def _small(channels: int = 2, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> UNet:
+def _small(
+    channels: int = 2,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    patch: int = 1,
+    blocks: int | tuple[int, ...] = 1,
+) -> UNet:
     """Return a small network with every weight away from zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = UNet(channels, widths=(6, 8, 10), features=8)
+        net = UNet(channels, widths=(6, 8, 10), features=8, patch=patch, blocks=blocks)
         for name, parameter in net.named_parameters():
             if name.startswith("tail") or ".second." in name:
                 nn.init.normal_(parameter, std=0.2)
@@ -34,17 +41,37 @@ def test_default_size_and_architecture_round_trip() -> None:
     }
 
 
+def test_patches_and_blocks_of_each_level_round_trip() -> None:
+    net = UNet(1, widths=(4, 6, 8), blocks=(2, 1, 3), features=8, patch=2)
+    assert net.architecture["blocks"] == [2, 1, 3]
+    again = UNet(**net.architecture)
+    assert again.architecture == net.architecture
+    again.load_state_dict(net.state_dict())  # same names, same shapes
+    assert [len(level) for level in net.down_blocks] == [2, 1]  # type: ignore[arg-type]
+    assert [len(level) for level in net.up_blocks] == [2, 1]  # type: ignore[arg-type]
+    assert len(net.middle) == 3
+    # a patch of 2 x 2 pixels becomes channels
+    assert net.head.in_channels == net.tail.out_channels == 4
+    # one number means the same as that number for every level
+    shapes = [
+        {k: v.shape for k, v in UNet(1, widths=(4, 6), blocks=b, features=8).state_dict().items()}
+        for b in (2, (2, 2))
+    ]
+    assert shapes[0] == shapes[1]
+
+
 def test_output_is_zero_before_training() -> None:
     net = UNet(1, widths=(4, 6), features=8)
     out = net(_images(2, 1, 9, 7, dtype=torch.float32), torch.tensor([-1.0, 0.3]))
     assert torch.equal(out, torch.zeros(2, 1, 9, 7))
 
 
+@pytest.mark.parametrize("patch", [1, 2, 3])
 @pytest.mark.parametrize("size", [(8, 8), (13, 9), (1, 3), (12, 17)])
-def test_odd_sizes_equal_a_replicated_border(size: tuple[int, int]) -> None:
-    net = _small()
+def test_odd_sizes_equal_a_replicated_border(size: tuple[int, int], patch: int) -> None:
+    net = _small(patch=patch, blocks=(2, 1, 1))
     x, c = _images(2, 2, *size), torch.tensor([-0.8, 0.1], dtype=torch.float64)
-    bottom, right = -size[0] % 4, -size[1] % 4
+    bottom, right = -size[0] % (4 * patch), -size[1] % (4 * patch)
     wide = functional.pad(x, (0, right, 0, bottom), mode="replicate")
     out = net(x, c)
     assert out.shape == x.shape
@@ -78,6 +105,23 @@ def test_moves_with_the_image() -> None:
     )
 
 
+def test_a_patch_is_seen_in_its_place() -> None:
+    # what the first level sees as channels returns to the pixels it came from: moved by one whole
+    # cell of the coarsest grid (patch 2 times 4) the output moves along, as without patches
+    net = _small(patch=2)
+    c = torch.tensor([-0.5], dtype=torch.float64)
+    x = torch.zeros(1, 2, 160, 160, dtype=torch.float64)
+    x[..., 72:80, 72:80] = _images(1, 2, 8, 8)
+    out, moved = net(x, c), net(x.roll((8, -16), dims=(-2, -1)), c)
+    # the border zone is twice as deep as at patch 1, see test_moves_with_the_image
+    inner = (slice(None), slice(None), slice(64, 104), slice(56, 96))
+    torch.testing.assert_close(
+        moved[inner], out.roll((8, -16), dims=(-2, -1))[inner], rtol=0, atol=1e-12
+    )
+    still = net(torch.zeros_like(x), c)
+    assert (out - still)[..., 72:80, 72:80].abs().max() > 1e-2
+
+
 def test_gradient_matches_finite_differences() -> None:
     net = _small(1).requires_grad_(False)
     c = torch.tensor([-0.7], dtype=torch.float64, requires_grad=True)
@@ -94,3 +138,8 @@ def test_wrong_inputs_and_settings_are_refused() -> None:
     for bad in ({"channels": 0}, {"widths": ()}, {"widths": (4, 0)}, {"blocks": 0}):
         with pytest.raises(ValueError, match="positive"):
             UNet(**bad)  # type: ignore[arg-type]
+    for bad in ({"patch": 0}, {"widths": (4, 6), "blocks": (1, 0)}):
+        with pytest.raises(ValueError, match="positive"):
+            UNet(**bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="blocks: found 3 numbers, expected 2"):
+        UNet(widths=(4, 6), blocks=(1, 1, 1))

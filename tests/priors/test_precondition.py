@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sciinv.capabilities import Capability, prior_capabilities
 from sciinv.priors.network import UNet
-from sciinv.priors.precondition import EDMDenoiser
+from sciinv.priors.precondition import EDMDenoiser, fast_dtype
 
 S = 0.4
 
@@ -148,6 +148,23 @@ def test_declares_itself() -> None:
     assert (denoiser.sigma_min, denoiser.sigma_max, denoiser.channels) == (0.01, 2.0, 2)
     assert denoiser.card == {"name": "x"}
     assert any(p.requires_grad for p in denoiser.parameters())
+
+
+def test_fast_dtype_is_what_the_hardware_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fast_dtype() in (None, torch.bfloat16)
+    assert fast_dtype("meta") is None
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    for answers, expected in (
+        ((False, False), None),
+        ((True, False), torch.bfloat16),
+        ((False, True), torch.bfloat16),
+    ):
+        for name, answer in zip(names, answers, strict=True):
+            monkeypatch.setattr(torch.cpu, name, lambda answer=answer: answer, raising=False)
+        assert fast_dtype() is expected
+    for name in names:  # other processors, older torch
+        monkeypatch.delattr(torch.cpu, name)
+    assert fast_dtype("cpu") is None
 
 
 def test_wrong_inputs_are_refused() -> None:

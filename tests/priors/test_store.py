@@ -56,6 +56,25 @@ def test_round_trip_is_exact_and_leaves_the_global_generator_alone(stored: Path)
     assert load(str(stored), channels=2).channels == 2
 
 
+@pytest.mark.parametrize("blocks", [2, (1, 2)])
+def test_patches_and_blocks_round_trip(tmp_path: Path, blocks: int | tuple[int, ...]) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = UNet(2, widths=(4, 6), features=8, patch=2, blocks=blocks)
+        torch.nn.init.normal_(net.tail.weight, std=0.2)
+    first = EDMDenoiser(net, sigma_min=0.01, sigma_max=3.0, channels=2)
+    save(first, tmp_path / "patched.safetensors")
+    again = load(tmp_path / "patched.safetensors")
+    assert again.net.architecture == net.architecture
+    assert torch.equal(again(_image(), 0.2), first(_image(), 0.2))
+
+
+def test_files_without_patch_are_read(stored: Path) -> None:
+    expected = load(stored)(_image(), 0.2)
+    _rewrite_metadata(stored, lambda m: m["architecture"].pop("patch"))
+    assert torch.equal(load(stored)(_image(), 0.2), expected)
+
+
 def test_half_precision_costs_half_and_changes_little(stored: Path, tmp_path: Path) -> None:
     small = tmp_path / "half.safetensors"
     save(_denoiser(), small, dtype=torch.float16)
@@ -228,6 +247,18 @@ def test_no_metadata(stored: Path) -> None:
         (lambda m: m["architecture"].update(widths=[4] * 20), "widths"),
         (lambda m: m["architecture"].update(widths=[10**9]), "widths"),
         (lambda m: m["architecture"].update(blocks=1.5), "blocks"),
+        (lambda m: m["architecture"].update(blocks=[1, 1.5]), "blocks"),
+        (lambda m: m["architecture"].update(blocks=[1, True]), "blocks"),
+        (lambda m: m["architecture"].update(blocks=[1, 17]), "blocks"),
+        (lambda m: m["architecture"].update(blocks=[1]), "one for each width"),
+        (lambda m: m["architecture"].update(blocks=[]), "one for each width"),
+        (lambda m: m["architecture"].update(blocks=[1] * 10**4), "blocks"),
+        (lambda m: m["architecture"].update(blocks="11"), "blocks"),
+        (lambda m: m["architecture"].update(patch=0), "patch"),
+        (lambda m: m["architecture"].update(patch=9), "patch"),
+        (lambda m: m["architecture"].update(patch=[2]), "patch"),
+        (lambda m: m["architecture"].update(patch=2), "head.weight of shape"),
+        (lambda m: m["architecture"].update(blocks=[1, 2]), "missing middle"),
         (lambda m: m["architecture"].update(spy=1), "architecture"),
         (lambda m: m["architecture"].update(features=10**9), "features"),
     ],
