@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from real_ct import htc_scan
+from quality_ct import full_scan
 
 from sciinv import Result, Scan, load, reconstruct
 from sciinv.data.noise import sinogram_noise_map
@@ -86,7 +86,7 @@ def covered(
 def ct_case(name: str, folder: Path, prior: Any) -> Case:  # noqa: ANN401
     """Few views of a scan of which many are at hand."""
     if name == "disc":
-        full = htc_scan(folder)
+        full = full_scan(folder, "disc")
         g = full.geometry
         coarse = g.image_shape[0] / DISC_PIXELS
         full = full.with_(
