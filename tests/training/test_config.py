@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from sciinv.errors import DataError
+from sciinv.priors import available
 from sciinv.training.config import TrainingConfig, as_table, load_config
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 Make = Callable[..., TrainingConfig]
 
 
@@ -77,3 +79,12 @@ def test_files_are_relative_to_the_configuration_and_shown_without_folders(tiny:
     shown = json.dumps(as_table(config))
     assert "stack.npy" in shown
     assert str(tiny.parent) not in shown
+
+
+@pytest.mark.parametrize("name", sorted(available()))
+def test_shipped_priors_are_those_of_their_configuration(name: str) -> None:
+    config = load_config(CONFIGS / f"{name}.toml")
+    assert config.prior.name == name
+    card = available()[name]
+    assert card["config"] == as_table(config)
+    assert card["steps"] == config.optimiser.steps
