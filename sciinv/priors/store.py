@@ -107,8 +107,12 @@ def load(name_or_path: str | os.PathLike[str], *, channels: int | None = None) -
             hint="complex images (MRI) need 2 channels, real ones (CT) 1",
         )
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten
+        # without memory at first: a forged header may ask for a network that the file does not hold
+        with torch.device("meta"):
+            blueprint = UNet(**metadata["architecture"])
+        weights = _read_weights(path, blueprint)
         net = UNet(**metadata["architecture"])
-    net.load_state_dict(_read_weights(path, net))
+    net.load_state_dict(weights)
     denoiser = EDMDenoiser(
         net,
         sigma_data=metadata["sigma_data"],

@@ -271,6 +271,17 @@ def test_wrong_metadata(
         load(stored)
 
 
+def test_a_forged_header_does_not_build_its_network(stored: Path) -> None:
+    def enormous(metadata: dict[str, Any]) -> object:
+        metadata["architecture"] |= {"widths": [4096] * 8, "blocks": 16}
+        return metadata
+
+    # 150 GB of weights, if it were built before the file is looked at
+    _rewrite_metadata(stored, enormous)
+    with pytest.raises(DataError, match="missing"):
+        load(stored)
+
+
 def test_card_must_be_json(tmp_path: Path) -> None:
     denoiser = _denoiser()
     denoiser.card["x"] = {1, 2}
