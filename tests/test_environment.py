@@ -64,6 +64,7 @@ def test_no_index_or_registry_is_named() -> None:
 DISTRIBUTION = {
     "astra": "astra-toolbox",
     "cupy": "cupy-cuda12x",
+    "lightning_fabric": "lightning-fabric",
     "PIL": "pillow",
     "pywt": "pywavelets",
 }
@@ -71,7 +72,7 @@ DISTRIBUTION = {
 
 def test_every_imported_package_is_declared() -> None:
     known = {requirement(d)[0] for d in project()["dependencies"]}
-    for extra in ("cuda", "twix", "dask"):
+    for extra in ("cuda", "twix", "dask", "dicom", "train"):
         known |= {requirement(d)[0] for d in project()["optional-dependencies"][extra]}
     undeclared = {}
     for path in (ROOT / "sciinv").rglob("*.py"):

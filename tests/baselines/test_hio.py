@@ -288,7 +288,9 @@ def test_shrink_wrap_behind_a_beam_stop():
     physics = FourierPhaseRetrieval((48, 48), mode="intensity", mask=mask)
     y = physics.A(channels(truth))
     x = hio(y, physics)
-    assert distance(x[0], truth) < 0.1
+    # 0.08 to 0.12 over random starts, and over processors, whose rounding decides which of the
+    # near solutions is found; 0.31 where phasing fails
+    assert distance(x[0], truth) < 0.15
     sets = FourierSets(y, physics, 1, nonneg=False)
     # the guess: what was measured, and the neighbours' mean where nothing was
     guess = torch.fft.fftshift(sets.guess, dim=(-2, -1))
