@@ -154,7 +154,7 @@ def noncartesian_model(
     image = cg_sense(y, first, lam=_FIRST_LAMBDA * evenness(first), max_iter=_FIRST_ITERATIONS)
     square = ((y - first.A(image)) / sigma).square().mean((0, 1, 2)).numpy()
     factor = excess_by_radius(square, np.ones(1), radius)
-    visible = sensitivity_support(centre, sampled)[0].numpy()
+    visible = sensitivity_support(centre, sampled, outer_is_noise=False)[0].numpy()
     return Model(
         y * torch.from_numpy(1 / factor).to(y), operator(1 / factor), unit, sigma, noise, _FLOOR,
         (geometry.num_shots, geometry.num_samples), np.asarray(visible, bool), phase=phase,
