@@ -18,6 +18,7 @@ from sciinv.baselines import cg_sense, sirt
 from sciinv.priors import load as load_prior
 from sciinv.reconstruction.build import build_model
 from sciinv.reconstruction.effort import QUICK_STEPS
+from sciinv.reconstruction.job import DEFAULT_PRIORS
 from sciinv.reconstruction.model import Model
 from sciinv.reconstruction.refine import can_refine, refine_maps
 from sciinv.solvers import DPS, PnPHQS
@@ -32,7 +33,7 @@ _POINT_STEPS = (10, 20, 50, 100, 200)
 # estimate that it starts from
 _MMT = ((2, 1), (5, 3), (11, 4), (20, 6))
 _DPS_STEPS = 1000
-_DPS_SAMPLES = 4
+_DPS_SAMPLES = 2
 _METHOD = "NFE"
 
 
@@ -45,7 +46,8 @@ def point_estimate(
     SIRT and a higher level, with 0.7 of the noise level; in MRI once more with the coil maps that a
     quick first estimate completes.
     """
-    denoiser = load_prior(prior or "generic", channels=model.physics.channels)
+    name = prior or DEFAULT_PRIORS["ct" if model.nonneg else "mri"]
+    denoiser = load_prior(name, channels=model.physics.channels)
 
     def split(model: Model, start: Tensor, steps: int) -> Tensor:
         solver = PnPHQS(denoiser, steps=steps)
