@@ -292,13 +292,11 @@ class Result:
 
             reach = float(t.ppf(1 - tail, count - 1)) * np.sqrt(1 + 1 / count) * self.raw_std
             ends = [self._seen(self.mean - reach), self._seen(self.mean + reach)]
-            if self.is_complex:
-                ends = [np.maximum(end, 0) for end in ends]
         if self.std_factor != 1:
             factor = np.float32(self.std_factor)
             ends = [self.mean + factor * (end - self.mean) for end in ends]
-            if self.is_complex:
-                ends = [np.maximum(end, 0) for end in ends]
+        if self.is_complex:
+            ends = [np.maximum(end, 0) for end in ends]
         return ends[0], ends[1]
 
     def citation(self) -> str:
