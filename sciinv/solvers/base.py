@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, overload
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sciinv.capabilities import Capability, noise_capabilities
 from sciinv.errors import IncompatibleError, NumericalError
+from sciinv.linalg import CGInfo
 from sciinv.operators.likelihoods import Likelihood, likelihood_of
 from sciinv.operators.noise import noise_sigma
 from sciinv.random import RowNoise, as_generator, child_generators
@@ -81,12 +82,22 @@ class SampleInfo:
 
     :param nfe: network evaluations per sample (forward 1, vector-Jacobian product 2).
     :param chi_squared: ``|y - A x|^2 / (m sigma^2)`` of every sample, ``(S, B)``; about 1 fits.
+    :param cg_iterations: most conjugate-gradient iterations of one linear system, 0 without any.
+    :param cg_residual: largest relative residual at which such a system was left.
     :param stopped: the callback ended the run early.
     """
 
     nfe: int = 0
     chi_squared: Tensor | None = None
+    cg_iterations: int = 0
+    cg_residual: float = 0.0
     stopped: bool = False
+
+    def add_solves(self, solves: Sequence[CGInfo]) -> None:
+        """Take note of the linear systems of one block of rows."""
+        for solve in solves:
+            self.cg_iterations = max(self.cg_iterations, solve.iterations)
+            self.cg_residual = max(self.cg_residual, float(solve.relative_residual.max()))
 
 
 @dataclass(frozen=True)
@@ -270,6 +281,7 @@ class Solver(Reconstructor, ABC):
             x, stopped = self._run(problem, noise, start[rows], callback, number, len(blocks))
             info.nfe = max(info.nfe, self.nfe)
             info.stopped = info.stopped or stopped
+            info.add_solves(problem.solves)
             if stopped:
                 break
             out[rows] = x

@@ -11,7 +11,7 @@ import torch
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
-from sciinv.linalg import row_dot, row_scale
+from sciinv.linalg import CGInfo, conjugate_gradient, row_dot, row_scale
 from sciinv.operators.likelihoods import GaussianLikelihood, Likelihood
 
 Prior = Callable[..., Tensor]
@@ -93,6 +93,7 @@ class Problem:
         self._scan_physics = physics
         self._mask = mask
         self.rows = int(scan_of_row.shape[0])
+        self.solves: list[CGInfo] = []
         # real measured components per row
         self.count = (
             torch.full((self.rows,), math.prod(y.shape[1:]), dtype=torch.float64, device=y.device)
@@ -154,6 +155,30 @@ class Problem:
     def normal(self, x: Tensor) -> Tensor:
         """``A^T A x`` of every row."""
         return self.physics.A_adjoint_A(x).contiguous()
+
+    def solve(
+        self,
+        tau: float | Tensor,
+        b: Tensor,
+        start: Tensor | None = None,
+        *,
+        max_iter: int,
+        tol: float = 1e-4,
+    ) -> Tensor:
+        """Solve ``(A^T A + tau I) x = b`` by conjugate gradients, each row on its own.
+
+        How it ended is kept in :attr:`solves`.
+
+        :param tau: positive; one number or one per row ``(R,)``.
+        :param start: first iterate, zero by default.
+        :param tol: of the residual, relative to ``b``.
+        """
+        weight = row_scale(tau, b) if isinstance(tau, Tensor) else tau
+        x, info = conjugate_gradient(
+            lambda v: self.normal(v) + weight * v, b, start, max_iter=max_iter, tol=tol
+        )
+        self.solves.append(info)
+        return x
 
     def masked(self, v: Tensor) -> Tensor:
         """Zero the components of ``v`` that were not measured."""

@@ -25,19 +25,7 @@ from sciinv.solvers import (
 from sciinv.solvers.testing import CheckError, check_solver
 from sciinv.solvers.truth import exact_problem
 
-SHORT = {
-    "MMT": lambda p: MMT(p, steps=4, krylov=5),
-    "MomentMatching": lambda p: MomentMatching(p, steps=5, krylov=5),
-    "DPS": lambda p: DPS(p, steps=8),
-    "PnPHQS": lambda p: PnPHQS(p, steps=6),
-}
-# whole Krylov spaces, so that the closed-form law applies (10 measurements, 16 pixels)
-WHOLE = {
-    **SHORT,
-    "DPS": lambda p: DPS(p, steps=50),
-    "MMT": lambda p: MMT(p, steps=10, krylov=10, lanczos=16),
-    "MomentMatching": lambda p: MomentMatching(p, krylov=10),
-}
+from .short import SHORT, WHOLE
 
 
 def test_every_solver_is_tested() -> None:

@@ -7,7 +7,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from sciinv.capabilities import Capability
-from sciinv.linalg import conjugate_gradient
 from sciinv.random import RowNoise
 from sciinv.solvers.base import Solver, Step
 from sciinv.solvers.problem import Prior, Problem
@@ -91,13 +90,7 @@ class PnPHQS(Solver):
         z = self.evaluate(state.flip(axes) if axes else state, s)
         z = z.flip(axes).contiguous() if axes else z
         tau = self.weight * (problem.sigma / s) ** 2
-        x, _ = conjugate_gradient(
-            lambda v: problem.normal(v) + tau * v,
-            problem.aty + tau * z,
-            z,
-            max_iter=self.cg,
-            tol=1e-4,
-        )
+        x = problem.solve(tau, problem.aty + tau * z, z, max_iter=self.cg)
         return Step(x, x)
 
     def _axes(self, x: Tensor) -> list[int]:
