@@ -8,86 +8,71 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from deepinv.physics import Physics
-
     from sciinv.data.scan import Scan
 
 
 def solvers(
     for_: Path | None = typer.Option(
-        None, "--for", metavar="FILE", help="Only those that fit this scan."
+        None,
+        "--for",
+        metavar="FILE",
+        help="Say which of them fit this scan, and why others do not.",
     ),
-    sidecar: Path | None = typer.Option(None, metavar="TOML", help="Side-car of that file."),
+    sidecar: Path | None = typer.Option(
+        None, metavar="TOML", help="Side-car of a header-less file; FILE.toml if not given."
+    ),
 ) -> None:
     """List the solvers: what each needs, what it is exact for, and where it comes from."""
     from sciinv.cli.console import say
     from sciinv.solvers import available
 
-    names = list(available())
     if for_ is not None:
+        from sciinv.data.files import check_regular_file
         from sciinv.data.load import load
 
-        names = fitting(load(for_, sidecar=sidecar))
-    for name in names:
-        solver = available()[name]
+        check_regular_file(for_)
+        return _row(load(for_, sidecar=sidecar))
+    if sidecar is not None:
+        raise typer.BadParameter("--sidecar belongs to the FILE of --for")
+    for name, solver in available().items():
         say(name)
         say(f"  needs      {', '.join(sorted(solver.needs)) or 'nothing'}")
         say(f"  exact for  {solver.exact_for or 'nothing'}")
         say(f"  source     {solver.reference}")
 
 
+def _row(scan: Scan) -> None:
+    """Print the row of the table of operators and solvers that belongs to a scan."""
+    from sciinv.capabilities import noise_capabilities, operator_capabilities
+    from sciinv.cli.console import phase_line, say
+    from sciinv.data.describe import describe
+    from sciinv.reconstruction.outline import default_solver, outline
+    from sciinv.solvers import available
+    from sciinv.solvers.compatibility import reasons
+
+    physics = outline(scan)
+    default, first = default_solver(scan)
+    say(phase_line("file", scan.source.name))
+    say(phase_line("scan", describe(scan)))
+    name = type(physics).__name__
+    say(phase_line("operator", f"{name}: {', '.join(sorted(operator_capabilities(physics)))}"))
+    noise = type(physics.noise_model).__name__
+    say(phase_line("noise", f"{noise}: {', '.join(sorted(noise_capabilities(physics)))}"))
+    say(phase_line("default", f"{default}, around an image of {first}"))
+    say("")
+    width = max(len(name) for name in available())
+    for name, solver in available().items():
+        gaps = reasons(solver.needs, physics)
+        verdict = f"does not fit: needs {'; '.join(gaps)}" if gaps else "fits"
+        say(f"{name:<{width}}  {verdict}{' (default)' if name == default else ''}")
+
+
 def fitting(scan: Scan) -> list[str]:
     """Names of the solvers that fit the scan's operator."""
+    from sciinv.reconstruction.outline import outline
     from sciinv.solvers import compatible
 
-    return compatible(_operator(scan))
-
-
-def _operator(scan: Scan) -> Physics:
-    """An operator with the capabilities of the scan's: they depend on class and noise only."""
-    from deepinv.physics import GaussianNoise
-
-    from sciinv.data.scan import (
-        DiffractionGeometry,
-        FanGeometry,
-        MRIGeometry,
-        NonCartesianGeometry,
-    )
-    from sciinv.operators.ct import ParallelBeamCT
-    from sciinv.operators.fan import FanBeamCT
-    from sciinv.operators.mri import CartesianMRI
-    from sciinv.operators.noncartesian import NonCartesianMRI
-    from sciinv.operators.phase import FourierPhaseRetrieval
-
-    g = scan.geometry
-    noise = GaussianNoise(1.0)
-    if isinstance(g, MRIGeometry):
-        return CartesianMRI(g.image_shape, noise_model=noise)
-    if isinstance(g, NonCartesianGeometry):
-        return NonCartesianMRI(g.image_shape, g.trajectory[:1], noise_model=noise)
-    if isinstance(g, DiffractionGeometry):
-        return FourierPhaseRetrieval(
-            g.image_shape, pattern_shape=g.pattern_shape, noise_model=noise
-        )
-    if isinstance(g, FanGeometry):
-        return FanBeamCT(
-            g.image_shape,
-            g.angles,
-            num_detectors=g.num_detectors,
-            detector_spacing=g.detector_spacing,
-            pixel_size=g.pixel_size,
-            source_distance=g.source_distance,
-            detector_distance=g.detector_distance,
-            noise_model=noise,
-        )
-    return ParallelBeamCT(
-        g.image_shape,
-        g.angles,
-        num_detectors=g.num_detectors,
-        detector_spacing=g.detector_spacing,
-        pixel_size=g.pixel_size,
-        noise_model=noise,
-    )
+    return compatible(outline(scan))
 
 
 def priors(

@@ -26,6 +26,7 @@ from sciinv.reconstruction.build import build_model
 from sciinv.reconstruction.effort import QUICK_STEPS, Effort, fit, fit_named, measure
 from sciinv.reconstruction.model import Model
 from sciinv.reconstruction.mri_model import Coils
+from sciinv.reconstruction.outline import default_solver
 from sciinv.reconstruction.progress import Progress
 from sciinv.reconstruction.provenance import (
     START_LEVEL,
@@ -131,9 +132,7 @@ class Job:
         if len(self.scan.image_shape) == 3:
             self.prior = SliceWise(self.prior)
         self.local = solver is None
-        # a likelihood of photon counts through a non-linear operator: only DPS takes it so far
-        default = "DPS" if self.kind == "diffraction" else "MMT"
-        self.solver_name, self.make = _resolve_solver(solver or default)
+        self.solver_name, self.make = _resolve_solver(solver or default_solver(self.scan)[0])
         self.baseline_name = _BASELINES[self.kind]
 
     def timed(self, phase: str, begin: float) -> float:

@@ -13,6 +13,7 @@ from sciinv.capabilities import (
     prior_capabilities,
 )
 from sciinv.errors import IncompatibleError
+from sciinv.operators.spectral import has_spectrum
 
 if TYPE_CHECKING:
     from deepinv.physics import Physics
@@ -34,11 +35,24 @@ def missing(
     have = operator_capabilities(physics) | noise_capabilities(physics)
     if noiseless:
         have |= {Capability.GAUSSIAN, Capability.WHITE, Capability.LIKELIHOOD}
+    if Capability.SVD in needs and has_spectrum(physics):
+        have |= {Capability.SVD}  # a small operator can be decomposed
     of_prior = {Capability.VJP, Capability.DECODER, Capability.TRAINABLE}
     have |= of_prior if prior is None else prior_capabilities(prior)
     return [
         capability for capability in Capability if capability in needs and capability not in have
     ]
+
+
+def reasons(
+    needs: frozenset[Capability],
+    physics: Physics,
+    prior: object | None = None,
+    *,
+    noiseless: bool = False,
+) -> list[str]:
+    """Say in words what is needed and not there; empty if everything is. See :func:`missing`."""
+    return [DESCRIPTION[gap] for gap in missing(needs, physics, prior, noiseless=noiseless)]
 
 
 def fitting(
@@ -52,8 +66,8 @@ def check_compatible(
     solver: Solver, physics: Physics, solvers: Iterable[type[Solver]] = ()
 ) -> None:
     """Raise an ``IncompatibleError`` that lists all gaps and names the solvers that do fit."""
-    gaps = missing(solver.needs, physics, solver.prior, noiseless=solver.noiseless)
-    problems = [DESCRIPTION[gap] for gap in gaps]
+    gaps = reasons(solver.needs, physics, solver.prior, noiseless=solver.noiseless)
+    problems = list(gaps)
     channels = getattr(solver.prior, "channels", None)
     expected = getattr(physics, "channels", None)
     if channels is not None and expected is not None and channels != expected:
