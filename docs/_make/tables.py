@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sciinv.capabilities import DESCRIPTION
 
+YES, NO = "yes", "-"
+
 
 def solvers() -> str:
     """Return one row per solver: what it needs and what it is exact for, as the class declares."""
@@ -20,41 +22,40 @@ def solvers() -> str:
     return "\n".join(rows)
 
 
-def compatibility() -> str:
-    """Return one row per operator: the solvers that accept an instance of it with known noise."""
-    import torch
-    from deepinv.physics import GaussianNoise
+def operators() -> str:
+    """Return one row per operator: what it and its noise declare."""
+    from sciinv.capabilities import noise_capabilities, operator_capabilities
+    from sciinv.operators.examples import EXAMPLES, example
 
-    from sciinv import operators
-    from sciinv.solvers import compatible
-
-    noise = GaussianNoise(0.01)
-    maps = torch.ones(2, 8, 8, dtype=torch.complex64)
-    angles = torch.linspace(0, 3, 6)
-    detector = {"num_detectors": 12, "detector_spacing": 1.0, "pixel_size": 1.0}
-    distances = {"source_distance": 20.0, "detector_distance": 10.0}
-    spokes = operators.radial_trajectory((8, 8), 4)
-    fan = operators.FanBeamCT((8, 8), angles, **detector, **distances)
-    uneven = operators.whiten(fan, torch.linspace(0.1, 1.0, 12).expand(6, 12))
-    uneven.noise_model = GaussianNoise(1.0)
-    make = {
-        "`CartesianMRI`, one coil": operators.CartesianMRI((8, 8)),
-        "`CartesianMRI`, several coils": operators.CartesianMRI((8, 8), coil_maps=maps),
-        "`NonCartesianMRI`": operators.NonCartesianMRI((8, 8), spokes, maps),
-        "`ParallelBeamCT`": operators.ParallelBeamCT((8, 8), angles, **detector),
-        "`FanBeamCT`": fan,
-        "`whiten(...)` of any linear one": uneven,
-        "`FourierPhaseRetrieval`": operators.FourierPhaseRetrieval((8, 8)),
-        "`CodedDiffraction`": operators.CodedDiffraction((8, 8), torch.ones(2, 8, 8)),
-    }
-    rows = ["| operator | declares | solvers |", "|---|---|---|"]
-    for name, operator in make.items():
-        if operator is not uneven:
-            operator.noise_model = noise
-        declared = ", ".join(sorted(operator.capabilities))
-        fitting = ", ".join(f"`{solver}`" for solver in compatible(operator))
-        rows.append(f"| {name} | {declared} | {fitting} |")
+    rows = ["| operator | declares | its noise |", "|---|---|---|"]
+    for name in EXAMPLES:
+        physics = example(name)
+        declared = ", ".join(sorted(operator_capabilities(physics)))
+        noise = ", ".join(sorted(noise_capabilities(physics)))
+        rows.append(f"| {_code(name)} | {declared} | {noise} |")
     return "\n".join(rows)
+
+
+def compatibility() -> str:
+    """Return the table of operators and solvers: does the solver accept operator and noise?"""
+    from sciinv.operators.examples import EXAMPLES, example
+    from sciinv.solvers import ALL_SOLVERS, compatible
+
+    solvers = [solver.__name__ for solver in ALL_SOLVERS]
+    rows = ["| operator | " + " | ".join(f"`{name}`" for name in solvers) + " |",
+            "|---" + "|:-:" * len(solvers) + "|"]  # fmt: skip
+    for name in EXAMPLES:
+        fitting = set(compatible(example(name)))
+        cells = (YES if solver in fitting else NO for solver in solvers)
+        rows.append(f"| {_code(name)} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _code(name: str) -> str:
+    """Set the class name of an example as code: ``CartesianMRI, one coil``."""
+    first, comma, rest = name.partition(",")
+    owner, _, thing = first.rpartition(" ")
+    return f"{owner} `{thing}`{comma}{rest}".strip()
 
 
 def likelihoods() -> str:
@@ -100,5 +101,6 @@ def likelihoods() -> str:
 def make_all(target: Path) -> None:
     """Write every table of the pages into a directory."""
     (target / "solvers.inc").write_text(solvers() + "\n")
+    (target / "operators.inc").write_text(operators() + "\n")
     (target / "compatibility.inc").write_text(compatibility() + "\n")
     (target / "likelihoods.inc").write_text(likelihoods() + "\n")
