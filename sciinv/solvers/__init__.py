@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING
 
 from sciinv.solvers.base import STOP, GuidedSolver, SampleInfo, Solver, Step, StepInfo
 from sciinv.solvers.decoupled.pnp_hqs import PnPHQS
+from sciinv.solvers.guidance.ddnm import DDNM
+from sciinv.solvers.guidance.ddrm import DDRM
+from sciinv.solvers.guidance.dds import DDS
 from sciinv.solvers.guidance.dps import DPS
+from sciinv.solvers.guidance.ilvr import ILVR
+from sciinv.solvers.guidance.mcg import MCG
 from sciinv.solvers.guidance.mmt import MMT
 from sciinv.solvers.guidance.moment_matching import MomentMatching
+from sciinv.solvers.guidance.score_ald import ScoreALD
+from sciinv.solvers.guidance.score_sde import ScoreSDE
 from sciinv.solvers.integrators import DDIM, Ancestral, Euler, Heun
 
 if TYPE_CHECKING:
@@ -37,7 +44,12 @@ def compatible(physics: Physics, prior: object | None = None) -> list[str]:
 __all__ = [
     "ALL_SOLVERS",
     "DDIM",
+    "DDNM",
+    "DDRM",
+    "DDS",
     "DPS",
+    "ILVR",
+    "MCG",
     "MMT",
     "STOP",
     "Ancestral",
@@ -47,6 +59,8 @@ __all__ = [
     "MomentMatching",
     "PnPHQS",
     "SampleInfo",
+    "ScoreALD",
+    "ScoreSDE",
     "Solver",
     "Step",
     "StepInfo",
