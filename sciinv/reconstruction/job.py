@@ -18,12 +18,12 @@ from torch import Tensor
 
 from sciinv.baselines import cg_sense, fbp
 from sciinv.data.load import load
-from sciinv.data.scan import MRIGeometry, Scan
+from sciinv.data.scan import CTGeometry, MRIGeometry, Scan
 from sciinv.errors import DataError, SciinvError
 from sciinv.priors import SliceWise, fast_dtype
 from sciinv.priors import load as load_prior
 from sciinv.reconstruction.build import build_model
-from sciinv.reconstruction.effort import QUICK_STEPS, Effort, fit, fit_named, measure
+from sciinv.reconstruction.effort import QUICK_STEPS, Effort, few_views, fit, fit_named, measure
 from sciinv.reconstruction.model import Model
 from sciinv.reconstruction.mri_model import Coils
 from sciinv.reconstruction.outline import default_solver
@@ -209,12 +209,15 @@ class Job:
         given = {"steps": steps, "krylov": krylov}
         self.asked = {k: v for k, v in given.items() if v is not None and k in accepted}
         cost = measure(model, self.prior)
+        geometry = self.scan.geometry
         share = budget / len(self.indices)
         if self.local and model.start is None:
             effort = fit(
                 cost,
                 share,
-                uneven=not isinstance(self.scan.geometry, MRIGeometry),
+                uneven=not isinstance(geometry, MRIGeometry),
+                few=isinstance(geometry, CTGeometry)
+                and few_views(len(geometry.angles), geometry.image_shape),
                 num_samples=num_samples,
                 steps=steps,
                 krylov=krylov,

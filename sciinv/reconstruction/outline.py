@@ -30,12 +30,12 @@ def outline(scan: Scan) -> Operator:
     g = scan.geometry
     shape = tuple(g.image_shape)
     noise = GaussianNoise(1.0)
-    maps = torch.ones(1, *shape, dtype=torch.complex64)
-    if isinstance(g, MRIGeometry):
+    if isinstance(g, MRIGeometry | NonCartesianGeometry):
         # maps, or at least a phase, are found for a single coil too
-        return CartesianMRI(shape, coil_maps=maps, noise_model=noise)
-    if isinstance(g, NonCartesianGeometry):
-        return NonCartesianMRI(shape, g.trajectory[:1], maps, noise_model=noise)
+        maps = torch.ones(scan.data.shape[1], *shape, dtype=torch.complex64)
+        if isinstance(g, MRIGeometry):
+            return CartesianMRI(shape, coil_maps=maps, noise_model=noise)
+        return NonCartesianMRI(shape, g.trajectory, maps, noise_model=noise)
     if isinstance(g, DiffractionGeometry):
         return FourierPhaseRetrieval(
             shape, channels=2, mode="intensity", pattern_shape=g.pattern_shape,
