@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sciinv.capabilities import DESCRIPTION
 
-YES, NO = "yes", "-"
+if TYPE_CHECKING:
+    from deepinv.physics import Physics
+
+    from sciinv.solvers import Solver
+
+YES, SMALL, NO = "yes", "small", "-"
 
 
 def solvers() -> str:
@@ -39,16 +45,27 @@ def operators() -> str:
 def compatibility() -> str:
     """Return the table of operators and solvers: does the solver accept operator and noise?"""
     from sciinv.operators.examples import EXAMPLES, example
-    from sciinv.solvers import ALL_SOLVERS, compatible
+    from sciinv.solvers import ALL_SOLVERS
 
     solvers = [solver.__name__ for solver in ALL_SOLVERS]
     rows = ["| operator | " + " | ".join(f"`{name}`" for name in solvers) + " |",
             "|---" + "|:-:" * len(solvers) + "|"]  # fmt: skip
     for name in EXAMPLES:
-        fitting = set(compatible(example(name)))
-        cells = (YES if solver in fitting else NO for solver in solvers)
+        physics = example(name)
+        cells = (_cell(solver, physics) for solver in ALL_SOLVERS)
         rows.append(f"| {_code(name)} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def _cell(solver: type[Solver], physics: Physics) -> str:
+    """Say whether a solver fits; ``small`` where it needs a dense singular value decomposition."""
+    from sciinv.capabilities import Capability, operator_capabilities
+    from sciinv.solvers.compatibility import missing
+
+    if missing(solver.needs, physics):
+        return NO
+    dense = Capability.SVD in solver.needs - operator_capabilities(physics)
+    return SMALL if dense else YES
 
 
 def _code(name: str) -> str:

@@ -29,7 +29,7 @@ from sciinv.operators.whitening import whiten
 
 SHAPE = (8, 8)
 _DETECTOR: dict[str, Any] = {"num_detectors": 12, "detector_spacing": 1.0, "pixel_size": 1.0}
-_DISTANCES = {"source_distance": 20.0, "detector_distance": 10.0}
+_DISTANCES: dict[str, Any] = {"source_distance": 20.0, "detector_distance": 10.0}
 _ANGLES = [math.pi * i / 6 for i in range(6)]
 
 

@@ -33,6 +33,9 @@ def missing(
     Without a prior only the operator and its noise are asked.
     """
     have = operator_capabilities(physics) | noise_capabilities(physics)
+    if Capability.LINEAR not in have and Capability.DIFFERENTIABLE in have:
+        # the transposed derivative of a non-linear operator is exact; it has no other adjoint
+        have |= {Capability.ADJOINT}
     if noiseless:
         have |= {Capability.GAUSSIAN, Capability.WHITE, Capability.LIKELIHOOD}
     if Capability.SVD in needs and has_spectrum(physics):
