@@ -12,18 +12,21 @@ from sciinv.solvers.guidance.ddrm import DDRM
 from sciinv.solvers.guidance.dds import DDS
 from sciinv.solvers.guidance.dps import DPS
 from sciinv.solvers.guidance.ilvr import ILVR
+from sciinv.solvers.guidance.lgd import LGD
 from sciinv.solvers.guidance.mcg import MCG
 from sciinv.solvers.guidance.mmt import MMT
 from sciinv.solvers.guidance.moment_matching import MomentMatching
+from sciinv.solvers.guidance.pigdm import PiGDM
 from sciinv.solvers.guidance.score_ald import ScoreALD
 from sciinv.solvers.guidance.score_sde import ScoreSDE
+from sciinv.solvers.guidance.tmpd import TMPD
 from sciinv.solvers.integrators import DDIM, Ancestral, Euler, Heun
 
 if TYPE_CHECKING:
     from deepinv.physics import Physics
 
 # order = order of preference for linear operators
-ALL_SOLVERS: tuple[type[Solver], ...] = (MMT, MomentMatching, DPS, PnPHQS)
+ALL_SOLVERS: tuple[type[Solver], ...] = (MMT, MomentMatching, DPS, PnPHQS, PiGDM, TMPD, LGD)
 
 
 def available() -> dict[str, type[Solver]]:
@@ -49,14 +52,17 @@ __all__ = [
     "DDS",
     "DPS",
     "ILVR",
+    "LGD",
     "MCG",
     "MMT",
     "STOP",
+    "TMPD",
     "Ancestral",
     "Euler",
     "GuidedSolver",
     "Heun",
     "MomentMatching",
+    "PiGDM",
     "PnPHQS",
     "SampleInfo",
     "ScoreALD",

@@ -79,6 +79,31 @@ def floored_update(
 ) -> Tensor:
     """Return ``s^2 J A^T (sigma^2 I + s^2 A J A^T)^{-1} rho`` per row, from ``A^T rho`` alone.
 
+    The second part of :func:`floored_solve`, which has the arguments.
+    """
+    return floored_solve(
+        jacobian,
+        normal,
+        at_rho,
+        s=s,
+        sigma=sigma,
+        count=count,
+        jacobian_bound=jacobian_bound,
+    )[1]
+
+
+def floored_solve(
+    jacobian: Map,
+    normal: Map,
+    at_rho: Tensor,
+    *,
+    s: float,
+    sigma: float,
+    count: int,
+    jacobian_bound: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return ``p = A^T (sigma^2 I + s^2 A J A^T)^{-1} rho`` and ``s^2 J p`` per row.
+
     With ``A^T (sigma^2 + s^2 A J A^T)^{-1} = (sigma^2 + s^2 A^T A J)^{-1} A^T`` the update is
     ``d = s^2 J p`` for the ``p`` that minimises
 
@@ -143,7 +168,8 @@ def floored_update(
     inverse = torch.where(values > cut, 1 / values.clamp_min(1e-300), 0 * values)
     rhs = _project(g64, b.double())
     weights = (vectors * (inverse * _project(vectors.transpose(1, 2), rhs)).unsqueeze(1)).sum(2)
-    return (s**2 * _combine(g64, weights)).to(b.dtype).reshape(shape)
+    update = (s**2 * _combine(g64, weights)).to(b.dtype).reshape(shape)
+    return _combine(p64, weights).to(b.dtype).reshape(shape), update
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:

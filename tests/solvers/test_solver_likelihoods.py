@@ -23,7 +23,7 @@ from sciinv.operators.likelihoods import (
     likelihood_of,
 )
 from sciinv.priors import GaussianField
-from sciinv.solvers import DPS, MMT, compatible
+from sciinv.solvers import DPS, PnPHQS, compatible
 from sciinv.solvers.problem import Problem
 
 SHAPE = (12, 12)
@@ -190,8 +190,8 @@ def test_batch_split_and_the_parameters_of_every_scan():
     torch.testing.assert_close(both.score(image()[1:])[0], alone.score(image()[1:])[0])
 
 
-def test_linear_gaussian_solvers_refuse_counts_and_name_dps():
+def test_linear_gaussian_solvers_refuse_counts_and_name_those_that_take_them():
     physics, y, _ = problems()["poisson"]
-    with pytest.raises(IncompatibleError, match=r"Gaussian noise.*solvers that fit: DPS"):
-        MMT(field()).sample(y, physics)
-    assert compatible(physics, field()) == ["DPS"]
+    with pytest.raises(IncompatibleError, match=r"Gaussian noise.*solvers that fit: MMT.*DPS"):
+        PnPHQS(field()).sample(y, physics)
+    assert {"DPS", "MMT", "MomentMatching", "LGD"} <= set(compatible(physics, field()))
