@@ -163,7 +163,7 @@ class Problem:
         start: Tensor | None = None,
         *,
         max_iter: int,
-        tol: float = 1e-4,
+        tol: float | Tensor = 1e-4,
     ) -> Tensor:
         """Solve ``(A^T A + tau I) x = b`` by conjugate gradients, each row on its own.
 
@@ -171,7 +171,7 @@ class Problem:
 
         :param tau: positive; one number or one per row ``(R,)``.
         :param start: first iterate, zero by default.
-        :param tol: of the residual, relative to ``b``.
+        :param tol: of the residual, relative to ``b``; one number or one per row ``(R,)``.
         """
         weight = row_scale(tau, b) if isinstance(tau, Tensor) else tau
         x, info = conjugate_gradient(

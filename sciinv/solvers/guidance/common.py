@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sciinv.capabilities import Capability, operator_capabilities
+from sciinv.linalg import row_dot
 from sciinv.operators.spectral import Spectrum, dense_spectrum, spectrum
 from sciinv.solvers.problem import Problem, select_scans
 
@@ -51,8 +52,21 @@ def data_step(
         return x
     tau = (sigma / level) ** 2 / 2 if sigma > 0 else 0.0
     at = x if z is None or level == 0 else x - level * z
-    b = problem.aty - problem.normal(at)
-    return x + weight * problem.solve(tau, b, max_iter=max_iter, tol=tol)
+    return x + weight * correction(problem, at, tau, max_iter=max_iter, tol=tol)
+
+
+def correction(problem: Problem, x: Tensor, tau: float, *, max_iter: int, tol: float) -> Tensor:
+    """Return ``(A^T A + tau)^{-1} A^T (y - A x)``, for ``tau = 0`` of least norm.
+
+    Where nothing was measured the residual is rounding, which a singular system would blow up: the
+    iterations end there.
+    """
+    aax = problem.normal(x)
+    b = problem.aty - aax
+    size = row_dot(problem.aty, problem.aty).sqrt() + row_dot(aax, aax).sqrt()
+    rounding = 32 * torch.finfo(x.dtype).eps * size
+    relative = rounding / row_dot(b, b).sqrt().clamp_min(1e-300)
+    return problem.solve(tau, b, max_iter=max_iter, tol=relative.clamp_min(tol))
 
 
 def problem_spectrum(problem: Problem) -> Spectrum:

@@ -18,6 +18,7 @@ from sciinv.solvers.guidance.common import (
     ROUNDING,
     check_cg,
     check_share,
+    correction,
     data_step,
     problem_spectrum,
     renoise_shares,
@@ -148,8 +149,7 @@ class DDNM(Solver):
         z = noise.normal_like(state) if s_next > 0 else torch.zeros_like(state)
         free = (kept / s) * (state - d) + (eta * s_next) * z
         if self.noiseless:
-            b = problem.aty - problem.normal(d)
-            hat = d + problem.solve(0.0, b, max_iter=self.cg, tol=self.cg_tol)
+            hat = d + correction(problem, d, 0.0, max_iter=self.cg, tol=self.cg_tol)
             return Step(hat + free, hat)
         if self._spectrum is None:
             reference = noise.normal_like(state) if s_next > 0 else None

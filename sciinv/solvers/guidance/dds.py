@@ -10,7 +10,7 @@ from torch import Tensor
 from sciinv.capabilities import Capability
 from sciinv.random import RowNoise
 from sciinv.solvers.base import GuidedSolver, Step
-from sciinv.solvers.guidance.common import DATA_NEEDS, check_cg, check_share
+from sciinv.solvers.guidance.common import DATA_NEEDS, check_cg, check_share, correction
 from sciinv.solvers.integrators import Integrator
 from sciinv.solvers.problem import Prior, Problem
 from sciinv.solvers.schedule import Schedule
@@ -121,8 +121,7 @@ class DDS(GuidedSolver):
         """Solve ``(A^T A + 1/gamma) v = A^T y + d/gamma`` from ``d``."""
         tau = self._inverse_weight(s, problem)
         # for the difference to d: the tolerance is relative to what there is to correct
-        b = problem.aty - problem.normal(d)
-        return d + problem.solve(tau, b, max_iter=self.cg, tol=self.cg_tol)
+        return d + correction(problem, d, tau, max_iter=self.cg, tol=self.cg_tol)
 
     def _inverse_weight(self, s: float, problem: Problem) -> float:
         if self.noiseless:
