@@ -42,7 +42,8 @@ def conjugate_gradient(
     """Solve ``apply(x) = b`` for a symmetric positive definite map, each row on its own.
 
     A row that has converged, or whose curvature is not positive (the map is not positive definite
-    there), keeps its current iterate.
+    there), keeps its current iterate. A row that meets numbers that are not finite becomes NaN: it
+    must not pass for converged.
 
     :param apply: symmetric positive definite map on tensors of the shape of ``b``.
     :param b: right-hand side ``(R, ...)``.
@@ -55,9 +56,10 @@ def conjugate_gradient(
     p = r.clone()
     rr = row_dot(r, r)
     bb = row_dot(b, b).clamp_min(torch.finfo(torch.float64).tiny)
+    going = torch.ones_like(rr, dtype=torch.bool)
     iterations = 0
     for iteration in range(1, max_iter + 1):
-        active = rr > (tol * tol) * bb
+        active = going & (rr > (tol * tol) * bb)
         # one host synchronisation an iteration; it saves whole operator calls
         if not bool(active.any()):
             break
@@ -68,8 +70,13 @@ def conjugate_gradient(
         alpha = torch.where(ok, rr / torch.where(ok, curvature, 1.0), 0.0)
         x = x + row_scale(alpha, x) * p
         r = r - row_scale(alpha, r) * ap
-        rr_new = torch.where(ok, row_dot(r, r), torch.where(active, torch.zeros_like(rr), rr))
+        # curvature that is no number spoils the row, and its residual says so
+        going = ok
+        rr_new = torch.where(
+            ok, row_dot(r, r), torch.where(active & curvature.isnan(), curvature, rr)
+        )
         beta = torch.where(ok, rr_new / torch.where(rr > 0, rr, 1.0), 0.0)
         p = r + row_scale(beta, p) * p
         rr = rr_new
+    x = torch.where(row_scale(rr.isfinite(), x) != 0, x, torch.nan)
     return x, CGInfo(iterations, (rr / bb).sqrt())

@@ -18,6 +18,7 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv.capabilities import Capability, operator_capabilities
+from sciinv.errors import NumericalError
 
 # largest number of image and of measurement components whose dense SVD is taken without being
 # asked for: 32 MB a matrix and some seconds, once
@@ -168,7 +169,12 @@ def _dense(owner: Physics, scan: int, one: Physics, y: Tensor) -> _Dense:
                 return found
         eye = torch.eye(size, dtype=y.dtype, device=y.device)
         columns = [one.A(part.reshape(-1, *shape)).flatten(1) for part in eye.split(_CHUNK)]
-        left, values, right = torch.linalg.svd(torch.cat(columns).T.double(), full_matrices=False)
+        matrix = torch.cat(columns).T.double()
+        if not bool(torch.isfinite(matrix).all()):
+            raise NumericalError(
+                f"{type(owner).__name__}: A x is not finite for unit images; check the operator"
+            )
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     found = _Dense(left.to(y.dtype), values.to(y.dtype), right.T.to(y.dtype).contiguous(), shape)
     kept[key] = found
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, overload
 
 import torch
@@ -14,12 +14,13 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv.capabilities import Capability, noise_capabilities
-from sciinv.errors import IncompatibleError, NumericalError
+from sciinv.errors import IncompatibleError
 from sciinv.linalg import CGInfo
 from sciinv.operators.likelihoods import Likelihood, likelihood_of
 from sciinv.operators.noise import noise_sigma
 from sciinv.random import RowNoise, as_generator, child_generators
 from sciinv.solvers.compatibility import check_compatible
+from sciinv.solvers.finite import FiniteCheck, check_measurement, check_misfit, find_cause
 from sciinv.solvers.integrators import Integrator, resolve_integrator
 from sciinv.solvers.problem import Linearised, Prior, Problem
 from sciinv.solvers.schedule import SCHEDULES, Schedule
@@ -251,7 +252,7 @@ class Solver(Reconstructor, ABC):
         :param return_info: also return a :class:`SampleInfo`.
         :return: ``(S, B, C, *spatial)``; the samples finished before a stop.
         :raises IncompatibleError: the operator, noise or prior lacks what the method needs.
-        :raises NumericalError: a state is not finite.
+        :raises NumericalError: the measurement or a state is not finite.
         """
         from sciinv.solvers import ALL_SOLVERS
 
@@ -277,6 +278,8 @@ class Solver(Reconstructor, ABC):
         info = SampleInfo()
         for number, rows in enumerate(blocks):
             problem = Problem(y, physics, scan_of_row[rows], sigma, likelihood)
+            if number == 0:
+                check_measurement(type(self).__name__, problem)
             noise = RowNoise([children[i] for i in rows.tolist()])
             x, stopped = self._run(problem, noise, start[rows], callback, number, len(blocks))
             info.nfe = max(info.nfe, self.nfe)
@@ -285,7 +288,7 @@ class Solver(Reconstructor, ABC):
             if stopped:
                 break
             out[rows] = x
-            chi_squared[rows] = problem.misfit(x).cpu()
+            chi_squared[rows] = check_misfit(type(self).__name__, problem.misfit(x).cpu())
             done[rows] = True
         self._linearised = []
         samples = out.reshape(num_samples, batch, *out.shape[1:])
@@ -329,23 +332,23 @@ class Solver(Reconstructor, ABC):
         """Sample one block of rows: the single loop over noise levels."""
         self._nfe, self._linearised = 0, []
         sigmas = self.levels(problem)
+        check = FiniteCheck(type(self).__name__, sigmas, deferred=start.device.type != "cpu")
         state = self.init(problem, noise, sigmas[0], start)
+        check.look(state, 0, partial(find_cause, self._call, start, sigmas, problem))
         for number, (s, s_next) in enumerate(zip(sigmas, sigmas[1:], strict=False), start=1):
-            result = self.step(state, s, s_next, problem, noise)
+            before, result = state, self.step(state, s, s_next, problem, noise)
             state = result.state
             self._release()
-            if not bool(torch.isfinite(state).all()):
-                raise NumericalError(
-                    f"{type(self).__name__}: the state is not finite after step {number} of "
-                    f"{len(sigmas) - 1} (sigma {s:.3g} to {s_next:.3g}); check the noise level, "
-                    "the intensity scale and the prior's noise range"
-                )
+            rest = sigmas[number - 1 :]
+            check.look(state, number, partial(find_cause, self._call, before, rest, problem))
             if callback is not None:
                 told = StepInfo(
                     number, len(sigmas) - 1, block, blocks, s, self.nfe, result.estimate, problem
                 )
                 if callback(told) is STOP:
+                    check.finish()
                     return state, s_next > 0
+        check.finish()
         return state, False
 
     def _release(self) -> None:
