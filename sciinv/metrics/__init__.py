@@ -18,6 +18,7 @@ __all__ = [
     "conjugate_flip",
     "coverage",
     "error_over_std",
+    "haarpsi",
     "magnitude",
     "normal_curve",
     "nrmse",
@@ -37,6 +38,7 @@ _LAZY = {
     "conjugate_flip": "sciinv.metrics.ambiguity",
     "coverage": "sciinv.metrics.uncertainty",
     "error_over_std": "sciinv.metrics.uncertainty",
+    "haarpsi": "sciinv.metrics.perception",
     "magnitude": "sciinv.metrics.arrays",
     "normal_curve": "sciinv.metrics.uncertainty",
     "nrmse": "sciinv.metrics.fidelity",
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from sciinv.metrics.arrays import magnitude
     from sciinv.metrics.distributions import pairwise_diversity, sliced_wasserstein
     from sciinv.metrics.fidelity import nrmse, psnr
+    from sciinv.metrics.perception import haarpsi
     from sciinv.metrics.similarity import ssim
     from sciinv.metrics.uncertainty import (
         calibration_curve,
