@@ -266,8 +266,9 @@ class Job:
             start = model.start
             if start is None:
                 start = estimate = self._point_estimate(model, image, effort.point_steps)
-            excess = model.misfit(start)
-            model = model.with_noise(model.sigma * _noise_factor(model, excess))
+                point = self._point_solver(model, effort.point_steps)
+                self.start = {"start": {"name": "PnPHQS", **plain(point.settings())}}
+            model, excess = _with_noise_of_fit(model, start)
             if position == 0 and model.excess > 2:
                 self.warnings.append(
                     f"A first image misses the data by up to {model.excess:.0f} times their noise "
@@ -328,12 +329,10 @@ class Job:
         """
         start: Tensor | None = None
         if self.local:
-            told = self.start
             # attenuation starts from an image of its own
             image = model.y.new_zeros(()) if model.nonneg else self.baseline(model)
             start = self._point_estimate(model, image, effort.point_steps)
-            model = model.with_noise(model.sigma * _noise_factor(model, model.misfit(start)))
-            self.start = told
+            model, _ = _with_noise_of_fit(model, start)
 
         def callback(info: StepInfo) -> object:
             return STOP if getattr(self.progress, "interrupted", False) else None
@@ -364,9 +363,16 @@ class Job:
             sigma_max=START_LEVEL,
         )
 
+    def _point_solver(self, model: Model, steps: int) -> PnPHQS:
+        """Make the solver of the point estimate; attenuation starts further away from it."""
+        point = PnPHQS(self.prior, steps=steps)
+        if model.nonneg:
+            point.sigma_max = 0.3
+        return point
+
     def _point_estimate(self, model: Model, baseline: Tensor, steps: int) -> Tensor:
         """Return the deterministic image that sampling starts from."""
-        point = PnPHQS(self.prior, steps=steps)
+        point = self._point_solver(model, steps)
         if PnPHQS not in self.used:
             self.used.append(PnPHQS)
         sigma = max(0.7 * model.sigma, model.floor)
@@ -377,8 +383,6 @@ class Job:
 
             # whitened SIRT: streak-free, unlike FBP of few views
             start = sirt(model.y, model.physics, iterations=20, nonneg=True)
-            point.sigma_max = 0.3
-        self.start = {"start": {"name": "PnPHQS", **plain(point.settings())}}
         return point.sample(relaxed.y, relaxed.physics, 1, generator=0, init=start)[0]
 
     def result(self, parts: list[Slice], plan: Plan, seed: int, seconds: float) -> Result:
@@ -438,6 +442,12 @@ class Job:
             notes=tuple(notes),
             warnings=tuple(self.warnings),
         )
+
+
+def _with_noise_of_fit(model: Model, image: Tensor) -> tuple[Model, float]:
+    """Return the model with the noise level that an image's fit tells, and that image's misfit."""
+    excess = model.misfit(image)
+    return model.with_noise(model.sigma * _noise_factor(model, excess)), excess
 
 
 def _noise_factor(model: Model, excess: float) -> float:
