@@ -68,8 +68,8 @@ class MMT(Solver):
     :param prior_std: standard deviation of an image component, only for ``"scalar"``; estimated
         from ``J`` if not given.
     :param probes: random vectors of the estimates of the diagonal and the trace.
-    :param newton: Gauss-Newton steps where the problem is not linear and Gaussian; one leaves chi-squared at
-        1.2 to 2 for diffraction and counts, three at 1.
+    :param newton: Gauss-Newton steps where the problem is not linear and Gaussian; one leaves
+        chi-squared at 1.2 to 2 for diffraction and counts, three at about 1.
     :param sigma_min: last level above zero. The last step is a draw, so no tiny levels are needed:
         by default a third of the smallest posterior standard deviation that the data can give,
         ``sigma_y / |A| / 3``, and not below the prior's smallest level (which it is where the

@@ -64,8 +64,8 @@ class MomentMatching(GuidedSolver):
     :param prior_std: standard deviation of an image component, only for ``"scalar"``; estimated
         from ``J`` if not given.
     :param probes: random vectors of the estimates of the diagonal and the trace.
-    :param newton: Gauss-Newton steps where the problem is not linear and Gaussian; one leaves chi-squared at
-        1.2 to 2 for diffraction and counts, three at 1.
+    :param newton: Gauss-Newton steps where the problem is not linear and Gaussian; one leaves
+        chi-squared at 1.2 to 2 for diffraction and counts, three at about 1.
     :param integrator: Heun by default: at 50 steps its spread is right where ancestral steps are
         6 % too narrow at 100.
     """
