@@ -6,7 +6,14 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from sciinv.solvers.base import STOP, GuidedSolver, SampleInfo, Solver, Step, StepInfo
+from sciinv.solvers.decoupled.daps import DAPS
+from sciinv.solvers.decoupled.dcdp import DCDP
+from sciinv.solvers.decoupled.diffpir import DiffPIR
+from sciinv.solvers.decoupled.pnp_dm import PnPDM
 from sciinv.solvers.decoupled.pnp_hqs import PnPHQS
+from sciinv.solvers.decoupled.resample import ReSample
+from sciinv.solvers.decoupled.restarts import RestartInfo, sample_with_restarts
+from sciinv.solvers.decoupled.sitcom import SITCOM
 from sciinv.solvers.guidance.ddnm import DDNM
 from sciinv.solvers.guidance.ddrm import DDRM
 from sciinv.solvers.guidance.dds import DDS
@@ -26,7 +33,28 @@ if TYPE_CHECKING:
     from deepinv.physics import Physics
 
 # order = order of preference for linear operators
-ALL_SOLVERS: tuple[type[Solver], ...] = (MMT, MomentMatching, DPS, PnPHQS, PiGDM, TMPD, LGD)
+ALL_SOLVERS: tuple[type[Solver], ...] = (
+    MMT,
+    MomentMatching,
+    DPS,
+    PnPHQS,
+    PiGDM,
+    TMPD,
+    LGD,
+    DDS,
+    DDNM,
+    DDRM,
+    MCG,
+    ILVR,
+    ScoreSDE,
+    ScoreALD,
+    DAPS,
+    PnPDM,
+    DiffPIR,
+    SITCOM,
+    ReSample,
+    DCDP,
+)
 
 
 def available() -> dict[str, type[Solver]]:
@@ -46,6 +74,8 @@ def compatible(physics: Physics, prior: object | None = None) -> list[str]:
 
 __all__ = [
     "ALL_SOLVERS",
+    "DAPS",
+    "DCDP",
     "DDIM",
     "DDNM",
     "DDRM",
@@ -55,15 +85,20 @@ __all__ = [
     "LGD",
     "MCG",
     "MMT",
+    "SITCOM",
     "STOP",
     "TMPD",
     "Ancestral",
+    "DiffPIR",
     "Euler",
     "GuidedSolver",
     "Heun",
     "MomentMatching",
     "PiGDM",
+    "PnPDM",
     "PnPHQS",
+    "ReSample",
+    "RestartInfo",
     "SampleInfo",
     "ScoreALD",
     "ScoreSDE",
@@ -72,4 +107,5 @@ __all__ = [
     "StepInfo",
     "available",
     "compatible",
+    "sample_with_restarts",
 ]

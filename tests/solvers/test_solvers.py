@@ -119,6 +119,11 @@ def test_operators_of_deepinv(name: str, operator: str) -> None:
     solver = SHORT[name](prior)
     if name in ("DPS", "LGD", "TMPD"):
         solver.steps = 50  # eight steps are too few for what is biased
+    if name == "DDRM" and operator in ("blur", "downsampling"):
+        # these do not say the shape of their images: nothing to decompose
+        with pytest.raises(IncompatibleError, match="singular value decomposition"):
+            solver.sample(y, physics)
+        return
     samples, info = solver.sample(y, physics, 2, generator=6, return_info=True)
     assert samples.shape == (2, *truth.shape)
     assert info.chi_squared is not None
@@ -212,12 +217,25 @@ COST = {
     "PiGDM": lambda s: 9 + 3 * (s.steps + 1),
     "TMPD": lambda s: 5 * (s.steps + 1),
     "LGD": lambda s: 9 + 3 * s.steps,
+    "DDS": lambda s: 2 * s.steps - 1,
+    "DDNM": lambda s: s.steps,
+    "DDRM": lambda s: s.steps,
+    "MCG": lambda s: 3 * s.steps,
+    "ILVR": lambda s: s.steps,
+    "ScoreSDE": lambda s: s.steps + s.corrector * (s.steps - 1),
+    "ScoreALD": lambda s: s.steps * s.inner + 1,
+    "PnPDM": lambda s: sum(len(s.prior_levels(rho)) - 1 for rho in s.levels(None)[:-1]),
+    **dict.fromkeys(("DAPS", "DiffPIR", "ReSample", "DCDP"), lambda s: s.steps),
+    "SITCOM": lambda s: s.steps * (1 + 3 * s.inner),
 }
 CALLS = {
     "MomentMatching": lambda s: 2 * s.steps,
     "PiGDM": lambda s: s.steps + 2,
     "TMPD": lambda s: s.steps + 1,
     "LGD": lambda s: s.steps + 1,
+    "MCG": lambda s: s.steps,
+    **{name: COST[name] for name in ("DDS", "ScoreSDE", "ScoreALD", "PnPDM")},
+    "SITCOM": lambda s: s.steps * (1 + s.inner),
 }
 
 

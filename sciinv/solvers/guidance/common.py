@@ -64,7 +64,7 @@ def correction(problem: Problem, x: Tensor, tau: float, *, max_iter: int, tol: f
     aax = problem.normal(x)
     b = problem.aty - aax
     size = row_dot(problem.aty, problem.aty).sqrt() + row_dot(aax, aax).sqrt()
-    rounding = 32 * torch.finfo(x.dtype).eps * size
+    rounding = 8 * torch.finfo(x.dtype).eps * size
     relative = rounding / row_dot(b, b).sqrt().clamp_min(1e-300)
     return problem.solve(tau, b, max_iter=max_iter, tol=relative.clamp_min(tol))
 

@@ -63,7 +63,7 @@ class DDS(GuidedSolver):
         *,
         steps: int = 25,
         cg: int = 10,
-        cg_tol: float = 1e-5,
+        cg_tol: float = 1e-6,
         weight: float | str = "derived",
         prior_std: float | None = None,
         eta_renoise: float | None = None,

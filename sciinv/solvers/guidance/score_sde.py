@@ -27,7 +27,8 @@ class ScoreSDE(ProjectionSolver):
     Predictor (ancestral, or the reverse diffusion :math:`x+(s^2-s'^2)\nabla\log p_s(x) +
     \sqrt{s^2-s'^2}\,z`), data step, and ``corrector`` times a Langevin step
     :math:`x + \epsilon\nabla\log p_{s'}(x) + \sqrt{2\epsilon}\,z` with
-    :math:`\epsilon = 2(r|z|/|\nabla\log p_{s'}|)^2`, row by row, and a data step. The data step is
+    :math:`\epsilon = 2(r|z|/|\nabla\log p_{s'}|)^2`, row by row (and with ``soft`` at most
+    :math:`2r^2s'^2`, its size on pure noise), and a data step. The data step is
 
     .. math:: x \leftarrow x + \lambda A^+(y + s'Az - Ax)
 
@@ -130,6 +131,9 @@ class ScoreSDE(ProjectionSolver):
         z = noise.normal_like(x)
         score = (d - x) / s**2
         squared = row_dot(z, z) / row_dot(score, score).clamp_min(1e-300)
+        if self.soft:
+            # a weak pull of the data cannot hold a state that walks further than its noise
+            squared = squared.clamp(max=s**2)
         epsilon = 2 * self.snr**2 * squared
         return x + row_scale(epsilon, x) * score + row_scale(torch.sqrt(2 * epsilon), x) * z
 
