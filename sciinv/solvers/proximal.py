@@ -6,10 +6,16 @@ linear operator and white noise; its mean and draws need one linear system on im
 
 from __future__ import annotations
 
+from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv.random import RowNoise
 from sciinv.solvers.problem import Problem
+
+
+def is_quadratic(problem: Problem) -> bool:
+    """Tell whether the data term is a quadratic form: linear operator, white Gaussian noise."""
+    return problem.white and isinstance(problem.physics, LinearPhysics)
 
 
 def proximal_mean(

@@ -1,0 +1,91 @@
+"""Minimisers of the data misfit, each row with its own step size and its own end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sciinv.linalg import row_dot, row_scale
+from sciinv.solvers.decoupled.potential import Point, Potential
+from sciinv.solvers.problem import Problem
+from sciinv.solvers.proximal import is_quadratic
+
+
+def descend(
+    potential: Potential, start: Tensor, *, iterations: int, to_noise: bool = False
+) -> Point:
+    """Minimise a potential by gradient descent with Barzilai and Borwein's step.
+
+    A trial that does not lower the potential (Armijo's rule) is refused and the row's step cut to a
+    quarter, so every row's potential falls monotonically.
+    Barzilai, Borwein, IMA J. Numer. Anal. 8, 1988.
+
+    :param start: ``(R, C, ...)``.
+    :param iterations: evaluations of the potential.
+    :param to_noise: a row ends once its squared residual is what noise alone explains.
+    """
+    point = potential.at(start)
+    if iterations < 1:
+        return point
+    step = 1 / potential.curvature(point)
+    for _ in range(iterations):
+        active = torch.ones_like(step, dtype=torch.bool)
+        if to_noise:
+            active = potential.misfit(point) > 1
+            # one host synchronisation an iteration; it saves whole operator calls
+            if not bool(active.any()):
+                break
+        trial = potential.at(point.x - row_scale(step, point.x) * point.gradient)
+        slope = row_dot(point.gradient, point.gradient)
+        better = trial.value <= point.value - 1e-4 * step * slope
+        change = trial.gradient - point.gradient
+        # <dx, dg> with dx = -step * gradient
+        bent = -step * row_dot(point.gradient, change)
+        longer = torch.where(bent > 0, step**2 * slope / bent.clamp_min(1e-300), 4 * step)
+        longer = longer.clamp(min=step / 100, max=step * 100)
+        step = torch.where(active, torch.where(better, longer, step / 4), step)
+        point = point.replaced(active & better, trial)
+    return point
+
+
+def fit_to_noise(problem: Problem, start: Tensor, *, iterations: int) -> Tensor:
+    """Move an image as little as needed until the data fit to the noise.
+
+    Minimises the misfit from ``start`` and ends, row by row, where it reaches 1 (Morozov's
+    discrepancy principle): going on would fit the noise. For a linear operator and white noise by
+    conjugate gradients on the normal equations, the last step of each row shortened to end exactly
+    there; otherwise by :func:`descend`.
+
+    :param start: ``(R, C, ...)``; a row that fits already is returned as it is.
+    :param iterations: at most; A^T A, or A and its vjp, once an iteration.
+    """
+    if not is_quadratic(problem):
+        return descend(Potential(problem), start, iterations=iterations, to_noise=True).x
+    x = start
+    r = problem.aty - problem.normal(x)  # A^T (y - A x)
+    # |y - A x|^2 - m sigma^2, what is left to explain
+    excess = problem.residual_sq(x) - problem.count * problem.sigma**2
+    p, rr = r, row_dot(r, r)
+    floor = 1e-14 * problem.yy
+    for _ in range(iterations):
+        active = (excess > floor) & (rr > 0)
+        # one host synchronisation an iteration; it saves whole operator calls
+        if not bool(active.any()):
+            break
+        ap = problem.normal(p)
+        curvature = row_dot(p, ap)
+        active = active & (curvature > 0)
+        bend = torch.where(active, curvature, 1.0)
+        whole = rr / bend
+        # |y - A (x + a p)|^2 falls by 2 a rr - a^2 curvature, most at `whole`
+        root = (rr**2 - bend * excess).clamp_min(0).sqrt()
+        part = excess / (rr + root).clamp_min(1e-300)
+        ends = rr**2 >= bend * excess
+        alpha = torch.where(active, torch.where(ends, part, whole), 0.0)
+        x = x + row_scale(alpha, x) * p
+        r = r - row_scale(alpha, r) * ap
+        excess = torch.where(active & ends, 0.0, excess - alpha * (2 * rr - alpha * curvature))
+        new = row_dot(r, r)
+        p = r + row_scale(torch.where(active, new / rr.clamp_min(1e-300), 0.0), p) * p
+        rr = new
+    return x
