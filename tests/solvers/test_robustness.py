@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sciinv.solvers import MMT, MomentMatching
+from sciinv.solvers import LGD, MMT, TMPD, MomentMatching, PiGDM
 from sciinv.solvers.krylov import floored_update
 from sciinv.solvers.truth import exact_problem
 
@@ -32,6 +32,11 @@ def perturbed(share: float):  # noqa: ANN201
 SOLVERS = {
     "MMT": lambda p: MMT(p, steps=20, sigma_max=20.0),
     "MomentMatching": lambda p: MomentMatching(p, steps=20, sigma_max=20.0, sigma_min=0.01),
+    "MMT, scalar": lambda p: MMT(p, steps=20, sigma_max=20.0, covariance="scalar"),
+    "MMT, diagonal": lambda p: MMT(p, steps=20, sigma_max=20.0, covariance="diagonal"),
+    "PiGDM": lambda p: PiGDM(p, steps=40, sigma_max=20.0, sigma_min=0.01),
+    "TMPD": lambda p: TMPD(p, steps=40, sigma_max=20.0, sigma_min=0.01),
+    "LGD": lambda p: LGD(p, steps=40, draws=4, sigma_max=20.0, sigma_min=0.01),
 }
 
 
