@@ -9,7 +9,7 @@ from deepinv.physics import GaussianNoise
 from sciinv.operators import CartesianMRI
 from sciinv.priors import GaussianField
 from sciinv.solvers import DPS, ILVR, MCG, ScoreSDE
-from sciinv.solvers.guidance.common import data_step
+from sciinv.solvers.guidance.common import correction, data_step
 from sciinv.solvers.problem import Problem
 from sciinv.solvers.truth import exact_problem
 
@@ -42,6 +42,22 @@ def test_the_data_step_keeps_the_noise_level(level) -> None:
     weight = 1 / (1 + (0.1 / level) ** 2 / 2)
     expected = weight * (2 * level**2 + 0.1**2) ** 0.5
     assert float(moved) == pytest.approx(expected, rel=5 / (2 * rows) ** 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_is_not_taken_for_data(dtype) -> None:
+    # the state fits already: what is left in the null space of a singular system is rounding
+    matrix = with_singular_values((1.0, 0.7, 0.4, 0.2), 4, 12)
+    physics = matrix_physics(matrix, (1, 3, 4))
+    g = torch.Generator().manual_seed(3)
+    x = torch.randn(5, 1, 3, 4, generator=g, dtype=dtype)
+    problem = Problem(physics.A(x), physics, torch.arange(5), 1e-6)
+    eps = torch.finfo(dtype).eps
+    for near in (0.0, 10 * eps, 1e3 * eps):
+        moved = x + near * torch.randn(x.shape, generator=g, dtype=dtype)
+        found = correction(problem, moved, 0.0, max_iter=100, tol=1e-15)
+        # 1 / S^2 of the weakest direction is 25
+        assert float(found.abs().max()) < 100 * near + 1e3 * eps
 
 
 def operators():
