@@ -10,6 +10,10 @@ from sciinv.solvers.decoupled.potential import Point, Potential
 from sciinv.solvers.problem import Problem
 from sciinv.solvers.proximal import is_quadratic
 
+# longest move of a component, in units where images have a standard deviation of about 1: where few
+# counts are expected the gradient is huge and says nothing of the distance
+_REACH = 1.0
+
 
 def descend(
     potential: Potential, start: Tensor, *, iterations: int, to_noise: bool = False
@@ -17,7 +21,7 @@ def descend(
     """Minimise a potential by gradient descent with Barzilai and Borwein's step.
 
     A trial that does not lower the potential (Armijo's rule) is refused and the row's step cut to a
-    quarter, so every row's potential falls monotonically.
+    quarter, so every row's potential falls monotonically. No component moves by more than 1 a step.
     Barzilai, Borwein, IMA J. Numer. Anal. 8, 1988.
 
     :param start: ``(R, C, ...)``.
@@ -35,6 +39,8 @@ def descend(
             # one host synchronisation an iteration; it saves whole operator calls
             if not bool(active.any()):
                 break
+        peak = point.gradient.flatten(1).abs().amax(1).double().clamp_min(1e-300)
+        step = torch.minimum(step, _REACH / peak)
         trial = potential.at(point.x - row_scale(step, point.x) * point.gradient)
         slope = row_dot(point.gradient, point.gradient)
         better = trial.value <= point.value - 1e-4 * step * slope
