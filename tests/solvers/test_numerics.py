@@ -155,7 +155,9 @@ def test_ill_conditioned_operators_are_solved_as_far_as_told(name: str, dtype: t
     assert rms(samples) < 3.0
     assert residual(samples, y, physics) < 0.8
     limit = solver.settings().get("cg")
-    if limit is not None:
+    if name == "DDNM":  # takes the decomposition of an operator as small as this
+        assert info.cg_iterations == 0
+    elif limit is not None:
         assert 1 <= info.cg_iterations <= limit
     if info.cg_iterations:
         assert 0 < info.cg_residual < 1
