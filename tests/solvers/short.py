@@ -32,7 +32,7 @@ SHORT = {
     "PnPHQS": lambda p: PnPHQS(p, steps=6),
     "PiGDM": lambda p: PiGDM(p, steps=8),
     "TMPD": lambda p: TMPD(p, steps=8),
-    "LGD": lambda p: LGD(p, steps=16, draws=2),
+    "LGD": lambda p: LGD(p, steps=24, draws=2),
     "DDS": lambda p: DDS(p, steps=6, cg=5),
     "DDNM": lambda p: DDNM(p, steps=8),
     "DDRM": lambda p: DDRM(p, steps=8),

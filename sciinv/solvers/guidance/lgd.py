@@ -32,7 +32,7 @@ class LGD(IsotropicGuidance):
     operator.
 
     For a linear operator with white noise and K to infinity this is :class:`PiGDM`. With m
-    measured components the weights of K draws differ by factors of :math:`e^{m}`, so beyond some
+    measured components the weights of K draws differ by factors of some :math:`e^{m}`, so beyond
     ten components one draw takes all the weight and the average is that of :class:`DPS` at a
     perturbed image: far too strong a pull. The displacement is therefore not longer than Polyak's
     step of gradient descent and s per component (root mean square), as in :class:`DPS`; neither
@@ -88,9 +88,9 @@ class LGD(IsotropicGuidance):
     ) -> Tensor:
         """Return ``D`` moved along the gradient of the averaged likelihood."""
         at = self.linearise(x, s)
-        gradient, residual_sq = self._average(at, s, problem, noise)
+        gradient, deviance = self._average(at, s, problem, noise)
         pull = at.jacobian(gradient)
-        polyak = residual_sq / row_dot(pull, pull).clamp_min(1e-300)
+        polyak = deviance / row_dot(pull, pull).clamp_min(1e-300)
         move = row_scale(polyak.clamp_max(s**2), x) * pull
         rms = (row_dot(move, move) / move[0].numel()).sqrt()
         limit = (s / rms.clamp_min(1e-300)).clamp(max=1.0)
@@ -100,7 +100,7 @@ class LGD(IsotropicGuidance):
     def _average(
         self, at: Linearised, s: float, problem: Problem, noise: RowNoise
     ) -> tuple[Tensor, Tensor]:
-        """Return the weighted gradient and squared residual of the draws, one after the other.
+        """Return the weighted gradient and deviance of the draws, one after the other.
 
         The sum is kept relative to the largest log likelihood so far, so nothing overflows and
         only one draw is in memory.
@@ -113,19 +113,25 @@ class LGD(IsotropicGuidance):
         offset = torch.zeros_like(at.d)
         for number in range(self.draws):
             offset = -offset if number % 2 else r * noise.normal_like(at.d)
-            at_draw, log_p, residual_sq = self._score(at.d + offset, problem)
+            at_draw, log_p, deviance = self._score(at.d + offset, problem)
             new = torch.maximum(largest, log_p)
             keep, weight = torch.exp(largest - new), torch.exp(log_p - new)
             total = keep * total + weight
-            square = keep * square + weight * residual_sq
+            square = keep * square + weight * deviance
             gradient = row_scale(keep, gradient) * gradient + row_scale(weight, gradient) * at_draw
             largest = new
         return gradient / row_scale(total, gradient), square / total
 
     def _score(self, x: Tensor, problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
-        """Return gradient, log likelihood and squared residual of one image per row."""
-        likelihood, ax = problem.likelihood, problem.A(x)
-        log_p = problem.masked(likelihood.log_prob_terms(problem.y, ax)).flatten(1).sum(1)
-        residual = problem.masked(likelihood.residual(problem.y, ax))
-        gradient = problem.vjp(x, problem.masked(likelihood.gradient(problem.y, ax)))
-        return gradient, log_p, row_dot(residual, residual)
+        """Return gradient, log likelihood and deviance of one image per row."""
+        likelihood, y, ax = problem.likelihood, problem.y, problem.A(x)
+        terms = likelihood.log_prob_terms(y, ax)
+        log_p = problem.masked(terms).flatten(1).sum(1)
+        gradient = problem.vjp(x, problem.masked(likelihood.gradient(y, ax)))
+        # twice what one Fisher step of every component gains, which for counts leads to the data: a
+        # draw below zero has a huge gradient, and by its squared residual alone Polyak's step is
+        # nothing; where Fisher's step overshoots there is no gain and the residual is left
+        gain = 2 * (likelihood.log_prob_terms(y, likelihood.linearise(y, ax)[0]) - terms)
+        square = likelihood.residual(y, ax).double().square()
+        deviance = problem.masked(torch.maximum(square, gain)).flatten(1).sum(1)
+        return gradient, log_p, deviance
