@@ -37,6 +37,8 @@ TWO_SCANS = {"CartesianMRI, a mask for every scan", "deepinv Inpainting"}
 class Independent:
     """Exact denoiser of independent components: for images of three channels."""
 
+    sigma_min, sigma_max = 0.001, 10 * STD
+
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         return MEAN + (x - MEAN) * (STD**2 / (STD**2 + sigma**2))
 
