@@ -120,9 +120,7 @@ def test_poisson_draws_match_quadrature() -> None:
     likelihood = PoissonLikelihood(scale=scale)
     problem = Problem(counts, physics, torch.zeros(rows, dtype=torch.long), 1.0, likelihood)
     start = torch.full((rows, *SHAPE), centre, dtype=torch.float64)
-    x = likelihood_draw(
-        problem, start, r, ManyRows(rows), cg=1, tol=1e-4, langevin=300
-    ).flatten(1)
+    x = likelihood_draw(problem, start, r, ManyRows(rows), cg=1, tol=1e-4, langevin=300).flatten(1)
     grid = torch.linspace(-3, 5, 20001, dtype=torch.float64)[:, None].expand(-1, 6)
     log_p = likelihood.log_prob_terms(counts.expand_as(grid), grid)
     weight = torch.softmax(log_p - (grid - centre) ** 2 / (2 * r**2), 0)
