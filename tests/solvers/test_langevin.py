@@ -1,4 +1,4 @@
-"""Metropolis-adjusted Langevin steps and descents: invariance, exact laws, stopping at the noise."""
+"""Langevin steps with Metropolis correction, and descents: laws, and where they end."""
 
 from __future__ import annotations
 
