@@ -15,7 +15,9 @@ from torch import Tensor
 
 def row_dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of each row, ``(R, ...) x (R, ...) -> (R,)``, accumulated in float64."""
-    return torch.linalg.vecdot(a.flatten(1).double(), b.flatten(1).double(), dim=1)
+    left = a.flatten(1).double()
+    right = left if b is a else b.flatten(1).double()
+    return torch.linalg.vecdot(left, right, dim=1)
 
 
 def row_scale(scalars: Tensor, like: Tensor) -> Tensor:
@@ -51,9 +53,9 @@ def conjugate_gradient(
     :param tol: stop when the residual is below ``tol`` times the norm of ``b``; one number, or
         one per row ``(R,)``.
     """
-    x = torch.zeros_like(b) if x0 is None else x0.clone()
-    r = b.clone() if x0 is None else b - apply(x)
-    p = r.clone()
+    x = torch.zeros_like(b) if x0 is None else x0
+    r = b if x0 is None else b - apply(x)
+    p = r
     rr = row_dot(r, r)
     bb = row_dot(b, b).clamp_min(torch.finfo(torch.float64).tiny)
     going = torch.ones_like(rr, dtype=torch.bool)
@@ -68,15 +70,16 @@ def conjugate_gradient(
         curvature = row_dot(p, ap)
         ok = active & (curvature > 0)
         alpha = torch.where(ok, rr / torch.where(ok, curvature, 1.0), 0.0)
-        x = x + row_scale(alpha, x) * p
-        r = r - row_scale(alpha, r) * ap
+        length = row_scale(alpha, x)
+        x = torch.addcmul(x, length, p)
+        r = torch.addcmul(r, length, ap, value=-1)
         # curvature that is no number spoils the row, and its residual says so
         going = ok
         rr_new = torch.where(
             ok, row_dot(r, r), torch.where(active & curvature.isnan(), curvature, rr)
         )
         beta = torch.where(ok, rr_new / torch.where(rr > 0, rr, 1.0), 0.0)
-        p = r + row_scale(beta, p) * p
+        p = torch.addcmul(r, row_scale(beta, p), p)
         rr = rr_new
     x = torch.where(row_scale(rr.isfinite(), x) != 0, x, torch.nan)
     return x, CGInfo(iterations, (rr / bb).sqrt())

@@ -173,9 +173,13 @@ class Problem:
         :param start: first iterate, zero by default.
         :param tol: of the residual, relative to ``b``; one number or one per row ``(R,)``.
         """
-        weight = row_scale(tau, b) if isinstance(tau, Tensor) else tau
+        weight = row_scale(tau, b) if isinstance(tau, Tensor) else b.new_tensor(tau)
         x, info = conjugate_gradient(
-            lambda v: self.normal(v) + weight * v, b, start, max_iter=max_iter, tol=tol
+            lambda v: torch.addcmul(self.normal(v), weight, v),
+            b,
+            start,
+            max_iter=max_iter,
+            tol=tol,
         )
         self.solves.append(info)
         return x
@@ -187,7 +191,7 @@ class Problem:
         mask = self._mask
         if mask.shape[0] > 1:
             mask = mask.index_select(0, self.scan_of_row)
-        return torch.where(mask, v, torch.zeros_like(v))
+        return torch.where(mask, v, 0.0)
 
     def residual_sq(self, x: Tensor) -> Tensor:
         """``|y - A x|^2`` per row for a linear operator, from image-sized vectors only."""
