@@ -48,6 +48,7 @@ def test_every_run_of_a_sample_starts_from_its_image() -> None:
         sample_with_restarts(solver, case.y, case.physics, restarts=0)
 
 
+@pytest.mark.slow
 def test_restarts_raise_the_success_rate_of_phase_retrieval() -> None:
     scans, restarts = 8, 6
     g = torch.Generator().manual_seed(0)
