@@ -11,6 +11,7 @@ import torch
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
+from sciinv.capabilities import Capability
 from sciinv.linalg import CGInfo, conjugate_gradient, row_dot, row_scale
 from sciinv.operators.likelihoods import GaussianLikelihood, Likelihood
 
@@ -100,6 +101,17 @@ class Problem:
             if mask is None
             else mask.expand(y.shape).flatten(1).sum(1).double()[self.scan_of_row]
         )
+
+    @property
+    def linear_white(self) -> bool:
+        """Whether the operator is linear and the noise white and Gaussian."""
+        return self.white and isinstance(self.physics, LinearPhysics)
+
+    @property
+    def quadratic(self) -> bool:
+        """Whether the log likelihood is quadratic in the image: linear, Gaussian of any levels."""
+        gaussian = Capability.GAUSSIAN in self.likelihood.capabilities
+        return gaussian and isinstance(self.physics, LinearPhysics)
 
     @property
     def measurement_shape(self) -> tuple[int, ...]:
@@ -213,7 +225,7 @@ class Problem:
 
     def misfit(self, x: Tensor) -> Tensor:
         """Chi-squared of every row over its expectation; 1 fits to the noise."""
-        if self.white and isinstance(self.physics, LinearPhysics):
+        if self.linear_white:
             return self.residual_sq(x) / (self.count * self.sigma**2)
         ax = self.A(x)
         residual = self.masked(self.likelihood.residual(self.y, ax)).double().square()

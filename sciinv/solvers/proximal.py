@@ -6,16 +6,11 @@ linear operator and white noise; its mean and draws need one linear system on im
 
 from __future__ import annotations
 
-from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv.random import RowNoise
+from sciinv.solvers.krylov import Map, floored_update
 from sciinv.solvers.problem import Problem
-
-
-def is_quadratic(problem: Problem) -> bool:
-    """Tell whether the data term is a quadratic form: linear operator, white Gaussian noise."""
-    return problem.white and isinstance(problem.physics, LinearPhysics)
 
 
 def proximal_mean(
@@ -48,3 +43,35 @@ def proximal_draw(
     z = noise.normal(problem.measurement_shape, dtype=centre.dtype, device=centre.device)
     data = problem.aty + problem.sigma * problem.A_adjoint(z)
     return problem.solve(tau, data + tau * moved, moved, max_iter=max_iter, tol=tol)
+
+
+def moment_draw(
+    d: Tensor,
+    spread: Tensor,
+    jacobian: Map,
+    problem: Problem,
+    noise: RowNoise,
+    *,
+    s: float,
+    krylov: int,
+    bound: Tensor | None = None,
+) -> Tensor:
+    """Draw from ``N(d, V)`` given the data, ``V = s^2 J``, by Matheron's rule, ``(R, C, ...)``.
+
+    :param spread: a draw from ``N(0, V)``.
+    :param jacobian: ``v -> J v``.
+    :param krylov: dimension of the space of the data system.
+    :param bound: of the eigenvalues of ``J``, see :func:`sciinv.solvers.krylov.floored_update`.
+    """
+    proposal = d + spread
+    z = noise.normal(problem.measurement_shape, dtype=d.dtype, device=d.device)
+    data = problem.aty + problem.sigma * problem.A_adjoint(z)  # A^T (y + sigma_y z)
+    return proposal + floored_update(
+        jacobian,
+        problem.normal,
+        data - problem.normal(proposal),
+        s=s,
+        sigma=problem.sigma,
+        count=krylov,
+        jacobian_bound=bound,
+    )

@@ -13,9 +13,9 @@ from sciinv.random import RowNoise
 from sciinv.solvers.base import DEFAULT_SIGMA_MIN, Solver, Step
 from sciinv.solvers.decoupled.langevin import likelihood_draw
 from sciinv.solvers.integrators import Euler
-from sciinv.solvers.krylov import floored_update, sqrt_times
+from sciinv.solvers.krylov import sqrt_times
 from sciinv.solvers.problem import Prior, Problem
-from sciinv.solvers.proximal import is_quadratic
+from sciinv.solvers.proximal import moment_draw
 from sciinv.solvers.schedule import Schedule, edm_sigmas
 
 Covariance = Literal["published", "jacobian"]
@@ -134,7 +134,7 @@ class DAPS(Solver):
         """Return the state at the first level; refuse what the chosen covariance cannot do."""
         if self.covariance == "jacobian":
             gaps = []
-            if not is_quadratic(problem):
+            if not problem.linear_white:
                 gaps.append("a linear operator with white Gaussian noise")
             if Capability.VJP not in prior_capabilities(self.prior):
                 gaps.append(DESCRIPTION[Capability.VJP])
@@ -184,15 +184,13 @@ class DAPS(Solver):
         """Draw from the moment-matched Gaussian given the data, as MMT does."""
         at = self.linearise(state, s)
         spread, ritz = sqrt_times(at.jacobian, noise.normal_like(state), self.lanczos)
-        proposal = at.d + s * spread
-        z = noise.normal(problem.measurement_shape, dtype=state.dtype, device=state.device)
-        data = problem.aty + problem.sigma * problem.A_adjoint(z)
-        return proposal + floored_update(
+        return moment_draw(
+            at.d,
+            s * spread,
             at.jacobian,
-            problem.normal,
-            data - problem.normal(proposal),
+            problem,
+            noise,
             s=s,
-            sigma=problem.sigma,
-            count=self.krylov,
-            jacobian_bound=2 * ritz.clamp_min(1.0),
+            krylov=self.krylov,
+            bound=2 * ritz.clamp_min(1.0),
         )

@@ -8,7 +8,6 @@ from torch import Tensor
 from sciinv.linalg import row_dot, row_scale
 from sciinv.solvers.decoupled.potential import Point, Potential
 from sciinv.solvers.problem import Problem
-from sciinv.solvers.proximal import is_quadratic
 
 # longest move of a component, in units where images have a standard deviation of about 1: where few
 # counts are expected the gradient is huge and says nothing of the distance
@@ -65,7 +64,7 @@ def fit_to_noise(problem: Problem, start: Tensor, *, iterations: int) -> Tensor:
     :param start: ``(R, C, ...)``; a row that fits already is returned as it is.
     :param iterations: at most; A^T A, or A and its vjp, once an iteration.
     """
-    if not is_quadratic(problem):
+    if not problem.linear_white:
         return descend(Potential(problem), start, iterations=iterations, to_noise=True).x
     x = start
     r = problem.aty - problem.normal(x)  # A^T (y - A x)

@@ -13,7 +13,7 @@ from sciinv.solvers.base import Solver, Step
 from sciinv.solvers.decoupled.descent import descend
 from sciinv.solvers.decoupled.potential import Potential
 from sciinv.solvers.problem import Prior, Problem
-from sciinv.solvers.proximal import is_quadratic, proximal_mean
+from sciinv.solvers.proximal import proximal_mean
 from sciinv.solvers.schedule import Schedule
 
 Width = Literal["vp", "sigma"]
@@ -111,6 +111,6 @@ class DiffPIR(Solver):
     def data_step(self, centre: Tensor, s: float, problem: Problem) -> Tensor:
         """Return the image nearest to ``centre`` and the data, weighted by ``r`` and the noise."""
         r = s / math.sqrt(self.lam * (1 + s * s if self.width == "vp" else 1.0))
-        if is_quadratic(problem):
+        if problem.linear_white:
             return proximal_mean(problem, centre, r, max_iter=self.cg, tol=self.tol)
         return descend(Potential(problem, centre, r), centre, iterations=self.descent).x

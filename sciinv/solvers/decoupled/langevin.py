@@ -13,7 +13,7 @@ from sciinv.random import RowNoise
 from sciinv.solvers.decoupled.descent import descend
 from sciinv.solvers.decoupled.potential import Point, Potential
 from sciinv.solvers.problem import Problem
-from sciinv.solvers.proximal import is_quadratic, proximal_draw
+from sciinv.solvers.proximal import proximal_draw
 
 # acceptance at which the Metropolis-adjusted Langevin algorithm mixes fastest in many dimensions
 # (Roberts, Rosenthal, J. R. Statist. Soc. B 60, 1998)
@@ -113,7 +113,7 @@ def likelihood_draw(
     :param langevin: Langevin steps; a fifth as many steps of descent come before them.
     :param exact: False takes Langevin steps for linear operators too.
     """
-    if exact and is_quadratic(problem):
+    if exact and problem.linear_white:
         return proximal_draw(problem, centre, r, noise, max_iter=cg, tol=tol)
     potential = Potential(problem, centre, r)
     near = descend(potential, centre, iterations=langevin // 5)

@@ -14,7 +14,6 @@ from sciinv.solvers.decoupled.langevin import likelihood_draw
 from sciinv.solvers.integrators import Ancestral
 from sciinv.solvers.krylov import sqrt_times
 from sciinv.solvers.problem import Prior, Problem
-from sciinv.solvers.proximal import is_quadratic
 from sciinv.solvers.schedule import edm_sigmas
 
 # where no noise level in units of the image is at hand: a twentieth of its standard deviation
@@ -128,7 +127,7 @@ class PnPDM(Solver):
     def levels(self, problem: Problem) -> list[float]:
         """Couplings ``rho`` of all iterations, then 0."""
         last = self.rho_min
-        if last is None and is_quadratic(problem):
+        if last is None and problem.linear_white:
             last = max(problem.sigma / problem.norm / 2, self._default_sigma_min(problem))
         last = min(_RHO_MIN if last is None else last, self.rho_max)
         falling = max(1, round(0.8 * self.steps) - 1)

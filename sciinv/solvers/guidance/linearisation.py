@@ -12,7 +12,6 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
-from sciinv.capabilities import Capability
 from sciinv.linalg import row_dot, row_scale
 from sciinv.random import RowNoise
 from sciinv.solvers.krylov import Map, floored_solve
@@ -20,17 +19,6 @@ from sciinv.solvers.problem import Problem
 
 # the smallest share of a Gauss-Newton step that is tried is 2^-10
 _HALVINGS = 10
-
-
-def is_linear_white(problem: Problem) -> bool:
-    """Tell whether the problem is linear with white Gaussian noise: nothing to approximate."""
-    return problem.white and isinstance(problem.physics, LinearPhysics)
-
-
-def is_quadratic(problem: Problem) -> bool:
-    """Tell whether the log likelihood is quadratic in the image: its model is then exact."""
-    gaussian = Capability.GAUSSIAN in problem.likelihood.capabilities
-    return gaussian and isinstance(problem.physics, LinearPhysics)
 
 
 def jvp(problem: Problem, x: Tensor, v: Tensor) -> Tensor:
@@ -125,10 +113,10 @@ def conditional_shift(
             covariance, normal, rhs, s=s, sigma=sigma, count=krylov, jacobian_bound=bound
         )
 
-    if is_linear_white(problem):
+    if problem.linear_white:
         return solve(problem.normal, problem.aty - problem.normal(centre), problem.sigma)[1]
     model = QuadraticModel(problem, centre)
-    if is_quadratic(problem):
+    if problem.quadratic:
         return solve(model.normal, model.gradient, 1.0)[1]
     p, shift = torch.zeros_like(centre), torch.zeros_like(centre)
     for number in range(newton):

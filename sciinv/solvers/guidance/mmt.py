@@ -21,11 +21,10 @@ from sciinv.solvers.guidance.covariance import (
 from sciinv.solvers.guidance.linearisation import (
     QuadraticModel,
     conditional_shift,
-    is_linear_white,
-    is_quadratic,
 )
 from sciinv.solvers.krylov import Map, floored_update, sqrt_times
 from sciinv.solvers.problem import Linearised, Prior, Problem
+from sciinv.solvers.proximal import moment_draw
 from sciinv.solvers.schedule import Schedule
 
 
@@ -137,8 +136,10 @@ class MMT(Solver):
         """Draw the clean image given state and data, then the next state given both."""
         at = self.linearise(state, s)
         multiply, spread, bound = self._spread(at, s, noise)
-        if is_linear_white(problem):
-            x0 = self._draw(at.d, spread, multiply, bound, s, problem, noise)
+        if problem.linear_white:
+            x0 = moment_draw(
+                at.d, spread, multiply, problem, noise, s=s, krylov=self.krylov, bound=bound
+            )
         else:
             x0 = self._draw_linearised(at.d, spread, multiply, bound, s, problem, noise)
         if s_next == 0:
@@ -165,30 +166,6 @@ class MMT(Solver):
 
         return multiply, variance.sqrt() * noise.normal_like(at.d), None
 
-    def _draw(
-        self,
-        d: Tensor,
-        spread: Tensor,
-        multiply: Map,
-        bound: Tensor | None,
-        s: float,
-        problem: Problem,
-        noise: RowNoise,
-    ) -> Tensor:
-        """Draw by Matheron's rule for a linear operator and white noise."""
-        proposal = d + spread
-        z = noise.normal(problem.measurement_shape, dtype=d.dtype, device=d.device)
-        data = problem.aty + problem.sigma * problem.A_adjoint(z)  # A^T (y + sigma_y z)
-        return proposal + floored_update(
-            multiply,
-            problem.normal,
-            data - problem.normal(proposal),
-            s=s,
-            sigma=problem.sigma,
-            count=self.krylov,
-            jacobian_bound=bound,
-        )
-
     def _draw_linearised(
         self,
         d: Tensor,
@@ -201,7 +178,7 @@ class MMT(Solver):
     ) -> Tensor:
         """Draw around the most likely image with the curvature of the likelihood there."""
         mean = d
-        if not is_quadratic(problem):
+        if not problem.quadratic:
             mean = d + conditional_shift(
                 problem,
                 multiply,
@@ -213,7 +190,7 @@ class MMT(Solver):
             )
         model = QuadraticModel(problem, mean)
         pull = model.draw(noise) - model.normal(spread)
-        if is_quadratic(problem):
+        if problem.quadratic:
             pull = pull + model.gradient
         return (
             mean
@@ -231,6 +208,6 @@ class MMT(Solver):
 
     def _default_sigma_min(self, problem: Problem) -> float:
         floor = super()._default_sigma_min(problem)
-        if not is_linear_white(problem):
+        if not problem.linear_white:
             return floor
         return max(floor, problem.sigma / problem.norm / 3)
