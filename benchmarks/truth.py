@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--no-rivals", action="store_true", help="leave deepinv's samplers out")
     one = part("deepinv", [32])
     one.add_argument("--seeds", type=int, default=4)
-    one.add_argument("--samples", type=int, default=24)
+    one.add_argument("--samples", type=int, default=12)
     one.add_argument("--no-variants", action="store_true", help="one setting of theirs only")
     one = part("law", [])
     one.add_argument("--first", type=int, default=0, help="only so many methods")

@@ -78,7 +78,7 @@ def run(
     seeds: Sequence[int],
     again: Sequence[str],
     size: int = 32,
-    samples: int = 24,
+    samples: int = 12,
     variants: bool = True,
 ) -> None:
     """Compute what is missing of the pairs of methods."""

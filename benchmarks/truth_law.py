@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from truth_common import solvers
-from truth_fields import SEED, measure
+from truth_common import root, solvers
+from truth_fields import measure
 
 from sciinv.solvers import MMT, MomentMatching
 from sciinv.solvers.testing import affine_law, deviation
@@ -55,13 +55,13 @@ def steps(
 ) -> str:
     """Ratio of standard deviations / error of the mean in posterior standard deviations."""
     names = ("mri", "ct", "blur")
-    problems = {n: exact_problem(n, (size, size), scans=scans, generator=SEED) for n in names}
+    problems = {n: exact_problem(n, (size, size), scans=scans, generator=3) for n in names}
     lines = ["| sampler | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
     (make,) = solvers([name]).values()
     for count in counts:
         cells = []
         for problem in problems.values():
             row = measure(make(problem.prior, steps=count), problem, samples, 0.0)
-            cells.append(f"{row['std']:.2f} / {row['mean']:.2f}")
+            cells.append(f"{row['std']:.2f} / {root(row['square']):.2f}")
         lines.append(f"| {name}, {count} steps | " + " | ".join(cells) + " |")
     return "\n".join(lines)

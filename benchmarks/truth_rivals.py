@@ -141,8 +141,6 @@ PAIRS = {
 # other settings of theirs, on the fields only
 VARIANTS: dict[str, Rival] = {
     "deepinv moment matching, VP": diffusion(_matching(5)),
-    "deepinv moment matching, 20 CG": diffusion(_matching(20), process="VE"),
     "deepinv PiGDM, VP": diffusion(_pigdm),
     "deepinv DPS, annealed": diffusion(_dps("annealed")),
-    "deepinv DPS, 1000 steps": diffusion(_dps("norm"), steps=1000),
 }

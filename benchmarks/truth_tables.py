@@ -49,18 +49,25 @@ def fields(store: Store, sizes: Sequence[int]) -> str:
 
 
 def _field(method: str, row: Row) -> str:
-    if "mean" not in row:
+    if method == "exact draws":
+        return f"| *{method}* | 0 | 1.00 | 0.90 | 1.0 | | |"
+    if "square" not in row:
         reason = "does not fit" if "refused" in row else "diverges"
         return f"| {method} | {reason} | | | | | |"
-    error = f"{row['mean']:.3f}" if row["source"] != "samples" else f"{row['mean']:.2f}"
-    if row["source"] == "samples" and math.isfinite(row["mean_se"]):
-        error += f" ± {row['mean_se']:.2f}"
-    if method == "exact draws":
-        return f"| *{method}* | 0 | 1 | 0.90 | 1 | | |"
     return (
-        f"| {method}{SOURCES[row['source']]} | {error} | {row['std']:.2f} | "
-        f"{row['coverage']:.2f} | {row['sw']:.2f} | {row['nfe']} | {1e3 * row['seconds']:.0f} |"
+        f"| {method}{SOURCES[row['source']]} | {_error(row)} | {row['std']:.2f} | "
+        f"{row['coverage']:.2f} | {row['sw']:.1f} | {row['nfe']} | {1e3 * row['seconds']:.0f} |"
     )
+
+
+def _error(row: Row) -> str:
+    """Error of the mean; its upper end at two standard errors where it is not above zero."""
+    square, error = row["square"], row["square_se"]
+    if row["source"] != "samples":
+        return f"{root(square):.3f}"
+    if square > 2 * error:
+        return pm(root(square), error / (2 * root(square)))
+    return f"< {root(max(square, 0.0) + 2 * error):.2f}"
 
 
 def mixture(store: Store) -> str:
