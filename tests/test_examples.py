@@ -14,7 +14,7 @@ SCRIPTS = sorted(EXAMPLES.glob("*/*.py"))
 
 
 def test_every_gallery_section_has_a_script_and_a_header():
-    for kind in ("ct", "mri", "phase"):
+    for kind in ("ct", "mri", "phase", "survey"):
         assert (EXAMPLES / kind / "GALLERY_HEADER.rst").exists()
         assert any(script.parent.name == kind for script in SCRIPTS)
 
