@@ -125,8 +125,8 @@ def followed(gain, sigma, y, *, spread, ode):
 
 
 # %%
-# Beside them the solvers of the package as they are used. MMT and moment matching are affine maps of
-# their random numbers here, so their law is known without sampling. Draws of DPS are Gaussian to
+# Beside them the solvers of the package as they are used. MMT and moment matching are affine maps
+# of their random numbers here, so their law is known without sampling. Draws of DPS are Gaussian to
 # good approximation, and the divergence is taken from their mean and variance.
 
 
@@ -174,17 +174,18 @@ by_width = np.array([divergences(width, 0.1) for width in WIDTHS])
 # What they say
 # -------------
 # Followed exactly, the stochastic process forgives much: its last levels, where the approximation
-# is good, correct what the first ones did. The differential equation has no such memory loss. Its
-# samples collapse: they come out with next to no spread wherever the measurement is good. That,
-# and not only taste, is why DPS is used with fresh noise.
+# is good, correct what the first ones did. The differential equation forgets nothing: its
+# samples collapse: they come out with next to no spread wherever the measurement is good. (The
+# bounded step of the package's DPS prevents that, also without fresh noise: see the deblurring
+# example.)
 #
-# The less noise, the stiffer the process, and the shorter the steps that the approximation asks for.
-# DPS with its usual number of steps and its bounded step then falls far behind the process that it
-# follows. What the operator does is less simple. Without a blur all frequencies are measured equally
-# well, and there is one step that is right for all of them; with a narrow one there is not. A wide
-# blur leaves most of the image to the prior, for which nothing has to be approximated: what fails
-# is the approximation where much is measured precisely. Methods that know the covariance of the
-# clean image hardly see any of this.
+# The less noise, the stiffer the process, and the shorter the steps that the approximation asks
+# for. DPS with its usual number of steps and its bounded step then falls far behind the process
+# that it follows. What the operator does is less simple. Without a blur all frequencies are
+# measured equally well, and there is one step that is right for all of them; with a narrow one
+# there is not. A wide blur leaves most of the image to the prior, for which nothing has to be
+# approximated: what fails is the approximation where much is measured precisely. Methods that know
+# the covariance of the clean image hardly see any of this.
 
 STYLES = ("C3:", "C3--", "C3o-", "C0s-", "C2^-")
 figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
@@ -207,8 +208,8 @@ for what, values, rows in (("noise", SIGMAS, by_noise), ("blur", WIDTHS, by_widt
 # Magnitudes only
 # ---------------
 # Phase retrieval in its smallest form: two numbers, the magnitudes of three combinations of them.
-# ``x`` and ``-x`` explain the data equally well, and the prior, a mixture of two Gaussians, says how
-# probable each is. On a plane the posterior can be drawn, and sampled exactly from a fine grid.
+# ``x`` and ``-x`` explain the data equally well, and the prior, a mixture of two Gaussians, says
+# how probable each is. On a plane the posterior can be drawn, and sampled exactly from a fine grid.
 
 MATRIX = torch.tensor([[1.0, 0.2], [0.3, 1.0], [0.8, -0.6]], dtype=torch.float64)
 TARGET = torch.tensor([1.2, 0.8], dtype=torch.float64)
@@ -284,12 +285,13 @@ for axis, name in zip(axes, SOLVERS, strict=True):
     axis.set(title=f"{name}, noise {SHOWN:g}", xlim=(-2.6, 2.6), ylim=(-2.6, 2.6))
 
 # %%
-# The distance to exact samples, over that of two sets of exact ones (1 is as good as exact), and the
-# share of samples on the side of the more probable answer. No method is exact here: also those that
-# know the covariance replace a distribution with two peaks by one Gaussian, and the operator by a
-# line, and leave some samples in places where nothing should be. DPS goes to the more probable
-# answer too often: at high noise levels, where the choice falls, it asks the denoised image, which
-# lies between the two, to have the full magnitude.
+# The distance to exact samples, over that of two sets of exact ones (1 is as good as exact), and
+# the share of samples on the side of the more probable answer. No method is exact here: also those
+# that know the covariance replace a distribution with two peaks by one Gaussian, and the operator
+# by a line, and leave some samples in places where nothing should be. DPS goes to the more probable
+# answer too often, and less noise does not help. A likely reason: at high noise levels the denoised
+# image lies between the two answers and leans to the probable one; asking it for the full magnitude
+# pushes it on in that direction.
 
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
 for name in SOLVERS:
