@@ -11,7 +11,7 @@ from deepinv.physics import GaussianNoise, LinearPhysics
 from quality_store import Row, Store
 from torch import Tensor
 from truth_common import draw, keep, solvers
-from truth_rivals import PAIRS, RIVALS, VARIANTS, Rival
+from truth_rivals import EQUAL, PAIRS, RIVALS, VARIANTS, Rival, alike
 
 from sciinv.priors import GaussianField
 from sciinv.solvers.truth import ExactProblem
@@ -83,7 +83,8 @@ def run(
 ) -> None:
     """Compute what is missing of the pairs of methods."""
     theirs = {**RIVALS, **(VARIANTS if variants else {})}
-    ours = solvers(names or tuple(PAIRS.values()))
+    wanted = names or tuple(PAIRS.values())
+    ours = solvers(wanted) | {alike(n): make for n, make in EQUAL.items() if n in wanted}
     for seed in seeds:
         for name in OPERATORS:
             p = problem(name, size, seed)

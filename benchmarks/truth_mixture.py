@@ -12,7 +12,7 @@ from deepinv.physics import GaussianNoise
 from quality_store import Row, Store
 from torch import Tensor
 from truth_common import distance, draw, keep, solvers
-from truth_rivals import RIVALS
+from truth_rivals import EQUAL, RIVALS, alike
 
 from sciinv.priors import GaussianMixture
 from sciinv.solvers.schedule import SCHEDULES
@@ -159,6 +159,8 @@ def _rows(
     for name, make in solvers(names).items():
         rows[name] = lambda m=make: own(m)
     if rivals:
+        for name, make in EQUAL.items():
+            rows[alike(name)] = lambda m=make: own(m)
         for name, rival in RIVALS.items():
             rows[name] = lambda r=rival: plain(
                 lambda: r(problem.prior, problem.physics, problem.y, samples, seed)

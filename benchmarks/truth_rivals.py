@@ -16,6 +16,9 @@ import numpy as np
 import torch
 from deepinv.physics import GaussianNoise, LinearPhysics
 from torch import Tensor
+from truth_common import Make
+
+from sciinv.solvers import DDRM, DiffPIR, MomentMatching
 
 Rival = Callable[[torch.nn.Module, LinearPhysics, Tensor, int, int], Tensor]
 # levels of PosteriorDiffusion with the variance-exploding process, images of unit variance
@@ -138,6 +141,19 @@ PAIRS = {
     "deepinv DDRM": "DDRM",
     "deepinv DiffPIR": "DiffPIR",
 }
+# ours with the number of steps and the share of fresh noise that theirs have, where ours differ
+EQUAL: dict[str, Make] = {
+    "MomentMatching": lambda p: MomentMatching(p, steps=100, integrator="ancestral"),
+    "DDRM": lambda p: DDRM(p, steps=100, eta_renoise=0.85),
+    "DiffPIR": lambda p: DiffPIR(p, steps=100, eta_renoise=0.1**0.5, width="sigma", lam=7.0),
+}
+
+
+def alike(name: str) -> str:
+    """Name of the row of a solver of ours at their settings."""
+    return f"{name}, their settings" if name in EQUAL else name
+
+
 # other settings of theirs, on the fields only
 VARIANTS: dict[str, Rival] = {
     "deepinv moment matching, VP": diffusion(_matching(5)),

@@ -10,7 +10,7 @@ from quality_store import Row, Store
 from truth_common import root, standard_error
 from truth_deepinv import OPERATORS as PAIR_OPERATORS
 from truth_mixture import CASES
-from truth_rivals import PAIRS, RIVALS, VARIANTS
+from truth_rivals import PAIRS, RIVALS, VARIANTS, alike
 
 from sciinv.solvers import ALL_SOLVERS
 from sciinv.solvers.truth import OPERATORS
@@ -121,38 +121,46 @@ def deepinv(store: Store) -> str:
     """Fields: every method of theirs beside ours; the mixture from its own rows."""
     rows = store.rows()
     lines = [
-        "| problem | sampler | error of the mean | ratio of std | distance | theirs² - ours² |",
-        "|---|---|---|---|---|---|",
+        "| problem | sampler | error of the mean | ratio of std | distance | theirs² - ours² | "
+        "with ours at their settings |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in PAIR_OPERATORS:
         cases = sorted({case for case, _ in rows if case.startswith(f"deepinv/{name}/")})
         for theirs, ours in _pairs():
             if theirs in RIVALS:
-                own = [rows[case, ours] for case in cases if (case, ours) in rows]
-                lines.append(_summary(name, f"**{ours}**", own, ""))
+                for own in dict.fromkeys((ours, alike(ours))):
+                    found = [rows[case, own] for case in cases if (case, own) in rows]
+                    lines.append(_summary(name, f"**{own}**", found, " | "))
             found = [rows[case, theirs] for case in cases if (case, theirs) in rows]
-            difference = [
-                rows[case, theirs]["off"] - rows[case, ours]["off"]
-                for case in cases
-                if "off" in rows.get((case, theirs), {}) and "off" in rows.get((case, ours), {})
-            ]
-            gap = ""
-            if difference:
-                gap = pm(float(np.mean(difference)), standard_error(difference), 3)
-            lines.append(_summary(name, theirs, found, gap))
-    lines += ["", "| mixture | ours | theirs | theirs - ours |", "|---|---|---|---|"]
+            one, two = (_gap(rows, cases, theirs, own, "off", 3) for own in (ours, alike(ours)))
+            lines.append(_summary(name, theirs, found, f"{one} | {two}"))
+    lines += [
+        "",
+        "| mixture | ours | at their settings | theirs | theirs - ours | at their settings |",
+        "|---|---|---|---|---|---|",
+    ]
     for theirs, ours in PAIRS.items():
-        pairs = [
-            (rows[case, ours]["sw"], row["sw"])
-            for (case, method), row in rows.items()
-            if method == theirs and case.startswith("mixture/") and "sw" in row
-            if "sw" in rows.get((case, ours), {})
-        ]
-        if pairs:
-            a, b = np.array(pairs).T
-            gap = pm(float((b - a).mean()), standard_error(list(b - a)))
-            lines.append(f"| {ours} | {a.mean():.2f} | {b.mean():.2f} | {gap} |")
+        cases = sorted(c for c, m in rows if m == theirs and c.startswith("mixture/"))
+        cases = [c for c in cases if (c, ours) in rows and (c, alike(ours)) in rows]
+        if cases:
+            means = [
+                f"{np.mean([rows[c, m]['sw'] for c in cases if 'sw' in rows[c, m]]):.2f}"
+                for m in (ours, alike(ours), theirs)
+            ]
+            gaps = [_gap(rows, cases, theirs, own, "sw", 2) for own in (ours, alike(ours))]
+            lines.append(f"| {ours} | " + " | ".join(means + gaps) + " |")
     return "\n".join(lines)
+
+
+def _gap(rows: dict, cases: Sequence[str], one: str, two: str, key: str, digits: int) -> str:
+    """Mean difference of two methods on the same problems, with its standard error."""
+    found = [
+        rows[case, one][key] - rows[case, two][key]
+        for case in cases
+        if key in rows.get((case, one), {}) and key in rows.get((case, two), {})
+    ]
+    return pm(float(np.mean(found)), standard_error(found), digits) if found else ""
 
 
 def _pairs() -> list[tuple[str, str]]:
@@ -167,7 +175,7 @@ def _pairs() -> list[tuple[str, str]]:
 def _summary(name: str, method: str, found: list[Row], gap: str) -> str:
     rows = [row for row in found if "off" in row]
     if not rows:
-        return f"| {name} | {method} | | | | |"
+        return f"| {name} | {method} | | | | | |"
     mean = root(float(np.mean([row["square"] for row in rows])))
     ratio = float(np.mean([row["std"] for row in rows]))
     off = root(float(np.mean([row["off"] for row in rows])))
