@@ -77,8 +77,8 @@ def run(
     names: Sequence[str],
     seeds: Sequence[int],
     again: Sequence[str],
-    size: int = 32,
-    samples: int = 12,
+    size: int = 16,
+    samples: int = 32,
     variants: bool = True,
 ) -> None:
     """Compute what is missing of the pairs of methods."""
