@@ -90,7 +90,7 @@ for name, (kind, steps, knobs) in METHODS.items():
 # Time per step
 # -------------
 # With the shipped network in the place of the formula, since there the network is what takes time.
-# Processor time of one sample, the smaller of two runs.
+# Processor time of one sample over its steps, with the start's share; the smaller of two runs.
 
 PIXELS, FEW = 32, 3
 network, camera = load_prior("generic", channels=1), blur(PIXELS, WIDTH, SIGMA)
@@ -112,14 +112,15 @@ taken = {
 # The answer
 # ----------
 # Grey: what so few samples cannot resolve, the largest of twenty sets of exact samples. Without a
-# covariance (DPS) more steps do not remove the bias: the mean stays wrong by a good part of a
-# standard deviation. A diagonal in the measurement (TMPD) is worse for a blur, whose data are
-# correlated. The isotropic covariance of PiGDM takes most of the bias away at the price of DPS, but
-# its samples vary too little. With the whole covariance both are right, after few, expensive steps;
-# moment matching, an ordinary differential equation, needs small steps for the spread, while MMT
-# draws the clean image and has the right spread at any step.
+# covariance (DPS) the mean is wrong by a good part of a standard deviation, and more steps remove
+# that only slowly. A diagonal in the measurement (TMPD) is worse for a blur, whose data are
+# correlated. The isotropic covariance of PiGDM takes most of the bias away at nearly the price of
+# DPS, but its samples vary too little unless the steps are many. With the whole covariance little
+# is left to correct, after few, expensive steps; moment matching, an ordinary differential
+# equation, needs small steps for the spread, while MMT draws the clean image and has the right
+# spread from few steps on.
 
-figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
 for name, rows in found.items():
     axes[0].plot(rows[:, 0], rows[:, 1], "o-", label=name)
     axes[1].plot(rows[:, 0], rows[:, 2], "o-", label=name)
@@ -129,11 +130,11 @@ axes[0].set(title="Bias of the mean", ylabel="posterior standard deviations", yl
 axes[1].set(title="Standard deviation of the samples", ylabel="of the exact one")
 for axis in axes[:2]:
     axis.set(xlabel="network evaluations per sample", xscale="log")
-axes[0].legend(fontsize=8)
 colours = [f"C{i}" for i in range(len(taken))]
 axes[2].barh(list(taken), [1e3 * value for value in taken.values()], color=colours)
 axes[2].invert_yaxis()
-axes[2].set(title=f"Time per step, network, {PIXELS} x {PIXELS}", xlabel="ms", xscale="log")
+axes[2].set(title=f"Time per step, network, {PIXELS} x {PIXELS}", xlabel="ms")
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
 
 print("method           steps   nfe  bias of mean  std ratio  ms per step")
 for name, rows in found.items():
@@ -149,8 +150,10 @@ print(f"relative error of the mean that is not resolved: {floor:.2f} standard de
 # A blur treats every spatial frequency on its own: the coarse ones are measured well, the fine ones
 # not at all and are left to the prior. Samples with the most steps of each method, over rings of
 # equal frequency. Exact samples have the dashed lines: on the left it is the noise of their mean.
-# The errors peak around the frequency where signal and noise are equal (grey): there the
-# measurement says something, but its weight has to be right.
+# The bias of DPS peaks where signal and noise are about equal (grey), that of TMPD below. There the
+# measurement says something, but its weight has to be right. The spread shows that one number can
+# deceive: averaged over the image the standard deviation of DPS is right, because it is too small
+# where the image is measured well and too large near the limit.
 
 k = torch.fft.fftfreq(SIZE, dtype=torch.float64) * SIZE
 ring = (k[:, None] ** 2 + k[None] ** 2).sqrt().round().long()
@@ -174,20 +177,22 @@ variance = 1 / (1 / field.eigenvalues + gain**2 / SIGMA**2)
 signal = by_ring((gain**2 * field.eigenvalues / SIGMA**2)[None, None])
 equal = int((signal > 1).sum()) - 0.5
 
+ratios = {}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
 for name, samples in last.items():
     off = spectrum(samples.mean(0) - posterior.mean).abs().square()
     spread = spectrum(samples - samples.mean(0)).abs().square().sum(0) / (SAMPLES - 1)
-    axes[0].plot(by_ring(off / variance).sqrt(), label=name)
-    axes[1].plot(by_ring(spread / variance).sqrt(), label=name)
-axes[0].axhline(SAMPLES**-0.5, color="0.3", linestyle="--", label="exact samples")
-axes[1].axhline(1, color="0.3", linestyle="--")
-axes[0].set(title="Error of the mean", ylabel="posterior standard deviations", yscale="log")
-axes[1].set(title="Standard deviation of the samples", ylabel="of the exact one", yscale="log")
+    axes[0].plot(by_ring(off / variance).sqrt())
+    ratios[name] = by_ring(spread / variance).sqrt()
+    axes[1].plot(ratios[name], label=name)
+axes[0].axhline(SAMPLES**-0.5, color="0.3", linestyle="--")
+axes[1].axhline(1, color="0.3", linestyle="--", label="exact samples")
+axes[0].set(title="Error of the mean", ylabel="posterior standard deviations")
+axes[1].set(title="Standard deviation of the samples", ylabel="of the exact one")
 for axis in axes:
     axis.axvline(equal, color="0.8", zorder=0)
-    axis.set(xlabel="cycles per image")
-axes[0].legend(fontsize=8)
+    axis.set(xlabel="cycles per image", ylim=(0, None))
+axes[1].legend(fontsize=8)
 
 bias = {name: rows[-1, 1] for name, rows in found.items()}
 assert bias["MMT"] < 2 * floor
@@ -197,3 +202,5 @@ assert bias["DPS"] < bias["TMPD"]
 assert abs(found["MMT"][:, 2] - 1).max() < 0.05
 assert found["PiGDM"][0, 2] < found["PiGDM"][-1, 2] < 0.97
 assert taken["DPS"] < taken["MMT"]
+assert ratios["DPS"].min() < 0.75 and ratios["DPS"].max() > 1.2
+assert abs(found["DPS"][-1, 2] - 1) < 0.1
