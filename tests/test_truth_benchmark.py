@@ -65,7 +65,7 @@ def test_quick_denoiser_is_the_mixture_s() -> None:
     p = mixture_problem(80, 2, 3)
     small, scale = mixture.unit(p)
     x = 12 * torch.randn(20, 1, 1, 80, dtype=torch.float64, generator=torch.Generator())
-    for sigma in (0.01, 1.0, 300.0, torch.linspace(0.1, 50, 20)):
+    for sigma in (0.01, 1.0, 300.0, torch.linspace(0.1, 50, 20).double()):
         found = scale * small.prior(x / scale, sigma / scale)
         assert torch.allclose(found, p.prior(x, sigma), atol=1e-9)
     assert torch.allclose(scale * small.posterior.mean, p.posterior.mean, atol=1e-9)
@@ -99,8 +99,8 @@ def test_rivals_see_the_same_problem() -> None:
 
 
 RUNS = {
-    "fields": "--size 4 --operator blur ct --counts 2 4 --law-seconds 0.1 --solver MMT PnPHQS",
-    "mixture": "--seeds 1 --dim 8 --samples 20 --oracle 20 --solver MMT DPS",
+    "fields": "--size 4 --operator blur --counts 2 4 --law-seconds 0.1 --solver MMT PnPHQS DDS",
+    "mixture": "--seeds 1 --dim 8 --samples 10 --oracle 20 --solver MMT",
     "deepinv": "--seeds 1 --size 8 --samples 4 --solver DPS --no-variants",
 }
 
