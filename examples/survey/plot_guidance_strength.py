@@ -5,7 +5,7 @@ Guidance strength: error against diversity
 Most guided samplers have a factor in front of the guidance, here ``step`` of DPS, and most papers
 tune it for the smallest error. That factor also decides how much the samples differ from each
 other, which is what an uncertainty is read from. Both are measured, for factors from nearly no
-guidance to far too much, beside the exact posterior.
+guidance to ten times the default, beside the exact posterior.
 """
 
 from __future__ import annotations

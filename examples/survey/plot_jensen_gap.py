@@ -12,6 +12,7 @@ noise, or a measurement without phases?
 from __future__ import annotations
 
 import math
+import warnings
 from functools import cache
 
 import matplotlib.pyplot as plt
@@ -48,9 +49,9 @@ for row, (what, operator) in enumerate({"x": lambda x: x, "|x|": np.abs}.items()
         axis.plot(points, exact / exact.sum(), color="0.3", label="exact")
         axis.plot(points, jensen / jensen.sum(), color="C3", label="Jensen")
         axis.set(title=f"y = {what} + noise, noise level {level:g}", yticks=[], xlim=(-3.5, 3.5))
+axes[0, 0].legend()
 for axis in axes[1]:
     axis.set_xlabel("noisy number, in its own prior standard deviations")
-axes[0, 0].legend()
 
 # %%
 # A blur, in closed form
@@ -199,7 +200,8 @@ axes[0].invert_xaxis()
 axes[1].set(title="Noise of a tenth", xlabel="width of the blur (pixels)")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
 
-print("divergence in nats" + "".join(f"{name.split(',')[0]:>18s}" for name in METHODS))
+heads = ("Jensen, ODE", "Jensen, SDE", "DPS", "moment matching", "MMT")
+print("divergence in nats" + "".join(f"{head:>18s}" for head in heads))
 for what, values, rows in (("noise", SIGMAS, by_noise), ("blur", WIDTHS, by_width)):
     for value, row in zip(values, rows, strict=True):
         print(f"{what:>10s} {value:7g}" + "".join(f"{number:18.2g}" for number in row))
@@ -250,6 +252,8 @@ def apart(a, b):
     return sliced_wasserstein(a.numpy(), b.numpy(), np.random.default_rng(0), projections=64)
 
 
+# torch says so of its own code when it first differentiates forwards through the operator
+warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
 SOLVERS = {
     "DPS": DPS(mixture, steps=100),
     "moment matching": MomentMatching(mixture, steps=30, krylov=2, integrator="ancestral"),
