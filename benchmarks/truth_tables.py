@@ -93,8 +93,10 @@ def _order() -> list[str]:
 
 def _mixed(found: list[Row]) -> str:
     values = [row["sw"] for row in found if "sw" in row]
+    if not found:
+        return ""
     if not values:
-        return ("diverges" if any("diverged" in row for row in found) else "") or "does not fit"
+        return "diverges" if any("diverged" in row for row in found) else "does not fit"
     text = f"{np.mean(values):.2f} ({np.median(values):.2f})"
     lost = sum("diverged" in row for row in found)
     return text + (f", {lost} of {len(found)} diverge" if lost else "")
