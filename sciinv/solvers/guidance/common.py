@@ -86,6 +86,11 @@ def problem_spectrum(problem: Problem) -> Spectrum:
         return dense_spectrum(scans, parts, index, problem.y)
 
 
+def data_floor(problem: Problem, least: float) -> float:
+    """Return the noise of the best measured direction, ``sigma_y / |A|``, at least ``least``."""
+    return max(least, problem.sigma / problem.norm)
+
+
 def renoise_shares(eta: float | None, s: float, s_next: float) -> tuple[float, float]:
     """Return the share of re-drawn noise along free directions and along noisily measured ones.
 

@@ -19,6 +19,7 @@ from sciinv.solvers.guidance.common import (
     check_cg,
     check_share,
     correction,
+    data_floor,
     data_step,
     problem_spectrum,
     renoise_shares,
@@ -52,6 +53,9 @@ class DDNM(Solver):
 
     :param prior: denoiser ``D(x, sigma)``.
     :param steps: noise levels.
+    :param sigma_min: last level above zero; by default ``sigma_y / |A|``, not below the prior's
+        smallest: further down no direction of the data is better than the level, and every
+        denoising only shrinks the image again.
     :param eta_renoise: share of re-drawn noise, 0 to 1; 0.85 in the paper. By default (``None``)
         that of ancestral steps, :math:`\eta^2 = 1 - s'^2/s^2`; with the SVD 0.85 along directions
         measured with more noise than :math:`s'`.
@@ -109,6 +113,10 @@ class DDNM(Solver):
         self.cg = cg
         self.cg_tol = cg_tol
         self._spectrum: Spectrum | None = None
+
+    def _default_sigma_min(self, problem: Problem) -> float:
+        floor = super()._default_sigma_min(problem)
+        return floor if self.noiseless else data_floor(problem, floor)
 
     def levels(self, problem: Problem) -> list[float]:
         """Noise levels; with time travel some come again."""

@@ -16,6 +16,7 @@ from sciinv.solvers.guidance.common import (
     DATA_NEEDS,
     ROUNDING,
     check_share,
+    data_floor,
     problem_spectrum,
     renoise_shares,
 )
@@ -45,6 +46,9 @@ class DDRM(Solver):
 
     :param prior: denoiser ``D(x, sigma)``.
     :param steps: noise levels.
+    :param sigma_min: last level above zero; by default ``sigma_y / |A|``, not below the prior's
+        smallest: further down no direction of the data is better than the level, and every
+        denoising only shrinks the image again.
     :param eta_renoise: share of re-drawn noise, 0 to 1; 0.85 in the paper. By default (``None``)
         0.85 along measured directions, and along the others that of ancestral steps,
         :math:`\eta^2 = 1 - s'^2/s^2`, with which their spread is right for small steps.
@@ -84,6 +88,10 @@ class DDRM(Solver):
         self.eta_renoise = eta_renoise
         self.eta_b = eta_b
         self._spectrum: Spectrum | None = None
+
+    def _default_sigma_min(self, problem: Problem) -> float:
+        floor = super()._default_sigma_min(problem)
+        return floor if self.noiseless else data_floor(problem, floor)
 
     def init(self, problem: Problem, noise: RowNoise, sigma: float, start: Tensor) -> Tensor:
         """Return the data noised to the first level where they are better than it."""
