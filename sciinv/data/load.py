@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 from sciinv.data import native
 from sciinv.data.checks import check_scan
 from sciinv.data.files import check_regular_file, reading
-from sciinv.data.formats import dxchange, fastmri, hdf5, matlab, npy, npz, tiff
+from sciinv.data.formats import dxchange, fastmri, hdf5, ismrmrd, matlab, npy, npz, tiff
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar, find_sidecar, read_sidecar
 from sciinv.errors import DataError
@@ -36,7 +36,7 @@ class Format(Protocol):
 #: Entry-point group of formats that other packages provide.
 ENTRY_POINTS = "sciinv.formats"
 # in this order: layouts that describe themselves first, bare arrays (which need a side-car) last
-_SELF_DESCRIBING: tuple[Any, ...] = (native, fastmri, dxchange)
+_SELF_DESCRIBING: tuple[Any, ...] = (native, fastmri, ismrmrd, dxchange)
 _BARE: tuple[Any, ...] = (npy, npz, matlab, tiff, hdf5)
 #: Every built-in format in the order in which it is asked.
 ALL_FORMATS: tuple[Format, ...] = cast(tuple[Format, ...], (*_SELF_DESCRIBING, *_BARE))
@@ -76,8 +76,8 @@ _MAGIC = (
 def load(path: Path | str, *, sidecar: Path | str | None = None) -> Scan:
     """Read a scan, recognised by its content.
 
-    Formats: sciinv's own HDF5, fastMRI HDF5, DXchange HDF5, and bare arrays (.npy, .npz, MATLAB 5,
-    TIFF, HDF5 data sets) that a side-car describes; others by entry point.
+    Formats: sciinv's own HDF5, fastMRI HDF5, ISMRMRD HDF5, DXchange HDF5, and bare arrays (.npy,
+    .npz, MATLAB 5, TIFF, HDF5 data sets) that a side-car describes; others by entry point.
 
     :param path: the file.
     :param sidecar: TOML file that describes a bare array, or completes a file (pixel size,

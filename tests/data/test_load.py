@@ -565,7 +565,6 @@ def test_real_transmission_counts(real_data):
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("mri_phantom16ch_ismrmrd.h5", "ISMRMRD"),
         ("mri_phantom2ch_gre_siemens.dat", "formats"),
         ("mri_brain8ch_poisson.npy", "side-car"),
         ("ct_fanbeam_htc2022_ta.mat", "struct"),

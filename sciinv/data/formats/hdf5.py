@@ -27,18 +27,10 @@ def read(path: Path, sidecar: Sidecar | None) -> Scan:
     if sidecar is None:
         with open_hdf5(path) as file:
             members = ", ".join(file.keys()[:12]) or "nothing"
-            ismrmrd = "dataset/xml" in file
-        if ismrmrd:
-            raise DataError(
-                path,
-                found="an ISMRMRD file",
-                expected="sciinv, fastMRI or DXchange layout",
-                hint="sort its readouts into a k-space array first (docs/formats.md)",
-            )
         raise DataError(
             path,
             found=f"HDF5 with {members} in its root",
-            expected="sciinv, fastMRI (kspace) or DXchange (exchange/data) layout",
+            expected="sciinv, fastMRI (kspace), ISMRMRD or DXchange (exchange/data) layout",
             hint="convert it to one of them, or name its data set in a side-car (docs/formats.md)",
         )
     return scan_of_array(path, sidecar, NAME)
