@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sciinv.errors import DataError
 
-__all__ = ["axes_of", "scanner_affine", "stack_order"]
+__all__ = ["against_forward", "axes_of", "scanner_affine", "stack_order"]
 
 #: LPS to RAS.
 _RAS = np.array([-1.0, -1.0, 1.0])
@@ -42,6 +42,19 @@ def axes_of(
     if np.abs(axes @ axes.T - np.eye(3)).max() > _ORTHOGONAL:
         return None
     return np.asarray(axes / np.linalg.norm(axes, axis=1, keepdims=True))
+
+
+def against_forward(axes: NDArray[np.float64], *, volume: bool) -> NDArray[np.float64]:
+    """Turn directions that belong to a forward transform to those of the inverse one.
+
+    Siemens states directions for images that a *forward* transform makes of k-space; sciinv, as
+    most others, takes the inverse one, whose images run the other way about index ``n // 2`` along
+    every encoded axis. Slices of a stack are not encoded.
+
+    :param axes: of :func:`axes_of`.
+    :param volume: whether the slice axis is encoded.
+    """
+    return axes * np.array([-1.0, -1.0, -1.0 if volume else 1.0])[:, None]
 
 
 def stack_order(

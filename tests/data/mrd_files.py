@@ -43,7 +43,8 @@ def header(nx, ny, nz=1, *, voxel=(3.0, 2.0, 2.5), oversampling=1, **changes):
         "nx": nx, "ny": ny, "nz": nz, "rx": nx // oversampling,
         "fx": nx * voxel[2], "fy": ny * voxel[1], "fz": nz * voxel[0],
         "rfx": nx // oversampling * voxel[2], "maximum": ny - 1, "center": ny // 2,
-        "center2": nz // 2, "trajectory": "cartesian", "parallel": "", "vendor": "SIEMENS",
+        "center2": nz // 2, "trajectory": "cartesian", "parallel": "",
+        "vendor": "Philips Healthcare",
     }  # fmt: skip
     text = HEADER
     values.update(changes)

@@ -69,7 +69,7 @@ def test_nothing_identifying_is_kept(path, maps):
     assert scan.header == {
         "field strength (T)": "2.89",
         "TR (ms)": "500",
-        "vendor": "siemens",
+        "vendor": "philips",
     }
     head = mrd.header(COLUMNS, ROWS, vendor="CANARY hospital")
     path.unlink()
@@ -89,7 +89,12 @@ def marker_in_nifti(scan, folder):
     return image.affine @ [*np.unravel_index(data.argmax(), data.shape), 1]
 
 
-def test_marker_of_a_stack(path, tmp_path, maps):
+# Siemens states directions for a forward transform
+VENDORS = pytest.mark.parametrize(("vendor", "sign"), [("Philips", 1), ("SIEMENS", -1)])
+
+
+@VENDORS
+def test_marker_of_a_stack(path, tmp_path, maps, vendor, sign):
     """Slices in interleaved order; the marker is only in the third along the normal."""
     centre = np.array([12.0, -7.0, 31.0])
     distance, count = 4.5, 4
@@ -100,15 +105,16 @@ def test_marker_of_a_stack(path, tmp_path, maps):
         acquisitions += mrd.lines(
             image, maps, position=centre + place * distance * NORMAL, slice=number
         )
-    scan = load(mrd.write(path, mrd.header(COLUMNS, ROWS), acquisitions))
+    scan = load(mrd.write(path, mrd.header(COLUMNS, ROWS, vendor=vendor), acquisitions))
     assert (scan.num_slices, scan.oriented) == (count, True)
     row, column = ROWS - 4 - ROWS // 2, COLUMNS - 5 - COLUMNS // 2
-    lps = centre + 2 * distance * NORMAL + row * 2.0 * PHASE + column * 2.5 * READ
+    lps = centre + 2 * distance * NORMAL + sign * (row * 2.0 * PHASE + column * 2.5 * READ)
     np.testing.assert_allclose(marker_in_nifti(scan, tmp_path)[:3], LPS_TO_RAS * lps, atol=1e-3)
     assert not any("orientation" in note for note in scan.notes)
 
 
-def test_marker_of_a_volume(path, tmp_path, maps):
+@VENDORS
+def test_marker_of_a_volume(path, tmp_path, maps, vendor, sign):
     depth, centre = 6, np.array([12.0, -7.0, 31.0])
     volume = np.stack([mrd.letter_f(ROWS, COLUMNS)] * depth)
     volume[:, ROWS - 4, COLUMNS - 5] = 0
@@ -119,12 +125,40 @@ def test_marker_of_a_volume(path, tmp_path, maps):
         for z in range(depth)
         for y in range(ROWS)
     ]
-    scan = load(mrd.write(path, mrd.header(COLUMNS, ROWS, depth), acquisitions))
+    scan = load(mrd.write(path, mrd.header(COLUMNS, ROWS, depth, vendor=vendor), acquisitions))
     assert (scan.image_shape, scan.geometry.readout_axis) == ((depth, ROWS, COLUMNS), 2)
     np.testing.assert_allclose(images(scan)[0], maps[..., None] * volume, atol=1e-5)
     row, column = ROWS - 4 - ROWS // 2, COLUMNS - 5 - COLUMNS // 2
-    lps = centre + (4 - depth // 2) * 3.0 * NORMAL + row * 2.0 * PHASE + column * 2.5 * READ
+    offset = (4 - depth // 2) * 3.0 * NORMAL + row * 2.0 * PHASE + column * 2.5 * READ
+    lps = centre + sign * offset
     np.testing.assert_allclose(marker_in_nifti(scan, tmp_path)[:3], LPS_TO_RAS * lps, atol=1e-3)
+
+
+def test_stack_whose_header_states_partitions(path, maps):
+    image = mrd.letter_f(ROWS, COLUMNS)
+    acquisitions = mrd.lines(image, maps) + mrd.lines(
+        2 * image, maps, slice=1, position=4.0 * NORMAL
+    )
+    scan = load(mrd.write(path, mrd.header(COLUMNS, ROWS, 2), acquisitions))
+    assert (scan.num_slices, scan.image_shape) == (2, (ROWS, COLUMNS))
+    assert scan.geometry.voxel_size == VOXEL
+    np.testing.assert_allclose(images(scan)[1], 2 * maps * image, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(scan.affine[:3, 2]), 4.0, rtol=1e-6)
+
+
+def test_slabs(path, maps):
+    k = mrd.forward(maps[..., None] * np.stack([mrd.letter_f(ROWS, COLUMNS)] * 2), (1, 2, 3))
+    acquisitions = [
+        mrd.acquisition(
+            (1 + slab) * k[:, z, y], slice=slab, kspace_encode_step_1=y, kspace_encode_step_2=z
+        )
+        for slab in range(2)
+        for z in range(2)
+        for y in range(ROWS)
+    ]
+    scan = load(mrd.write(path, mrd.header(COLUMNS, ROWS, 2), acquisitions))
+    np.testing.assert_allclose(scan.data[0], k, atol=1e-5)
+    assert any("2 slabs: 0 is used" in note for note in scan.notes)
 
 
 def test_no_directions(path, maps):

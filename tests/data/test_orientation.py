@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sciinv.data.orientation import axes_of, scanner_affine, stack_order
+from sciinv.data.orientation import against_forward, axes_of, scanner_affine, stack_order
 from sciinv.errors import DataError
 
 WHERE = Path("scan.h5")
@@ -62,6 +62,29 @@ def test_what_is_no_direction(row):
 def test_rounded_directions_become_unit_vectors():
     axes = axes_of(np.array([0.0, 0.999, 0.0]), LEFT, SUPERIOR)
     np.testing.assert_allclose(np.linalg.norm(axes, axis=1), 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("volume", [False, True])
+def test_images_of_the_forward_transform(rng, volume):
+    """The same object at the same place, whichever transform made the image."""
+    shape = (4, 6, 7)  # even and odd
+    k = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    encoded = (0, 1, 2) if volume else (1, 2)
+    shifted = np.fft.ifftshift(k, encoded)
+    forward = np.fft.fftshift(np.fft.fftn(shifted, axes=encoded), encoded)
+    inverse = np.fft.fftshift(np.fft.ifftn(shifted, axes=encoded, norm="forward"), encoded)
+    axes = axes_of(POSTERIOR, LEFT, SUPERIOR)
+    slices = {"centre_slice": None if volume else 0}
+    stated = scanner_affine(np.ones(3), axes, shape, (3.0, 1.0, 2.0), **slices)
+    ours = scanner_affine(
+        np.ones(3), against_forward(axes, volume=volume), shape, (3.0, 1.0, 2.0), **slices
+    )
+    for index in ([2, 3, 3], [4, 5, 1], [1, 1, 2]):
+        where = stated @ [*index, 1]
+        row, column, place = np.rint(np.linalg.solve(ours, where))[:3].astype(int)
+        np.testing.assert_allclose(
+            inverse[place, row, column], forward[index[2], index[0], index[1]], atol=1e-9
+        )
 
 
 def test_stack():

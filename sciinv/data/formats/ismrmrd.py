@@ -5,7 +5,7 @@ Specification: https://ismrmrd.readthedocs.io (the raw data container of MRD, ve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from sciinv.data.formats.ismrmrd_header import MAX_HEADER, Encoding, Header, par
 from sciinv.data.formats.ismrmrd_records import Readouts, Selection, read_readouts, select
 from sciinv.data.formats.mri import mri_scan
 from sciinv.data.guard import GuardedHDF5, open_hdf5
-from sciinv.data.orientation import axes_of, scanner_affine, stack_order
+from sciinv.data.orientation import against_forward, axes_of, scanner_affine, stack_order
 from sciinv.data.scan import NonCartesianGeometry, Scan
 from sciinv.data.sidecar import Sidecar, check_completes
 from sciinv.data.trajectory import UNITS, suspected_unit, to_cycles
@@ -135,6 +135,16 @@ def _scan(
             found=encoding.trajectory[:50],
             expected="cartesian, " + ", ".join(_TRAJECTORIES),
         )
+    steps = np.unique(readouts.heads["idx"]["kspace_encode_step_2"][selection.image])
+    if cartesian and encoding.matrix[2] > 1 and len(steps) == 1:
+        # some writers state the number of slices as the matrix of a 2D scan
+        encoding = replace(
+            encoding,
+            matrix=(*encoding.matrix[:2], 1),
+            fov=(*encoding.fov[:2], encoding.fov[2] / encoding.matrix[2]),
+            centres=(encoding.centres[0], int(steps[0])),
+        )
+        notes = (*notes, "one partition step only: read as 2D")
     image, stack = _stack(readouts, selection.image, encoding)
     notes = (*notes, *stack.notes)
     whitening = grids.noise_of(readouts, selection.noise, image, header.noise_bandwidth)
@@ -154,6 +164,11 @@ def _scan(
             found="a key that the file states itself",
             expected="no voxel_size for ISMRMRD files",
         )
+    if stack.axes is not None and header.facts.get("vendor") == "siemens":
+        turned = against_forward(stack.axes, volume=len(scan.image_shape) == 3)
+        stack = replace(stack, axes=turned)
+        notes = (*scan.notes, "Siemens: rows and columns run against the stated directions")
+        changes["notes"] = notes
     return _placed(scan.with_(**changes), stack)
 
 
@@ -167,8 +182,7 @@ def _stack(
     if encoding.matrix[2] > 1 and len(slices) > 1:
         notes.append(f"the file holds {len(slices)} slabs: {int(slices[0])} is used")
         image = image[numbers == slices[0]]
-        slices, first = slices[:1], first[:1]
-        first = np.zeros(1, np.intp)
+        slices, first = slices[:1], np.zeros(1, np.intp)
     heads = heads[image]
     positions = heads["position"][first].astype(np.float64)
     one = heads[0]

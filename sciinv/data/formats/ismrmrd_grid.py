@@ -44,7 +44,7 @@ class Grid:
     """
 
     data: NDArray[np.complex64]
-    counts: NDArray[np.uint16]
+    counts: NDArray[np.uint32]
     complete: bool
 
 
@@ -130,7 +130,7 @@ def fill_grid(
     total = len(slices) * coils * partitions * rows * columns * 8
     refuse_unbacked(path, "encodedSpace/matrixSize", total, path.stat().st_size)
     data = np.zeros((len(slices), coils, *shape), np.complex64)
-    counts = np.zeros((len(slices), *shape), np.uint16)
+    counts = np.zeros((len(slices), *shape), np.uint32)
     place = {int(number): position for position, number in enumerate(slices)}
     for index, values in readouts.values("data", image):
         idx = heads[index]["idx"]
@@ -254,7 +254,7 @@ def gather_shots(
     return np.stack(data), tracks[0]
 
 
-def spread(path: Path, counts: NDArray[np.uint16]) -> tuple[int, str]:
+def spread(path: Path, counts: NDArray[np.uint32]) -> tuple[int, str]:
     """Return the least number of averages of a sampled position, and a note on it."""
     sampled = counts[counts > 0]
     if sampled.size == 0:
