@@ -11,6 +11,7 @@ from sciinv.errors import DataError
 __all__ = [
     "MAX_UNBACKED_BYTES",
     "MAX_UNBACKED_RATIO",
+    "bart_pair_of",
     "check_regular_file",
     "declared_bytes",
     "is_hdf5",
@@ -45,11 +46,18 @@ def reading(path: Path, field: str | None = None) -> Iterator[None]:
         ) from error
 
 
+def bart_pair_of(path: Path) -> Path:
+    """Return ``NAME.cfl`` for the stem ``NAME`` of a BART pair, else the path itself."""
+    pair = [path.with_name(path.name + suffix) for suffix in (".cfl", ".hdr")]
+    return pair[0] if not path.exists() and all(part.is_file() for part in pair) else path
+
+
 def check_regular_file(path: Path) -> None:
     """Refuse what is missing, a folder, a device or empty.
 
     :raises DataError: naming which of these it is.
     """
+    path = bart_pair_of(path)
     if not path.exists():
         raise DataError(path, found="no such file", expected="an existing file")
     if path.is_dir():

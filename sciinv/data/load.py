@@ -8,8 +8,8 @@ from typing import Any, Protocol, cast
 
 from sciinv.data import native
 from sciinv.data.checks import check_scan
-from sciinv.data.files import check_regular_file, reading
-from sciinv.data.formats import dxchange, fastmri, hdf5, ismrmrd, matlab, npy, npz, tiff
+from sciinv.data.files import bart_pair_of, check_regular_file, reading
+from sciinv.data.formats import bart, dxchange, fastmri, hdf5, ismrmrd, matlab, npy, npz, tiff, twix
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar, find_sidecar, read_sidecar
 from sciinv.errors import DataError
@@ -36,7 +36,7 @@ class Format(Protocol):
 #: Entry-point group of formats that other packages provide.
 ENTRY_POINTS = "sciinv.formats"
 # in this order: layouts that describe themselves first, bare arrays (which need a side-car) last
-_SELF_DESCRIBING: tuple[Any, ...] = (native, fastmri, ismrmrd, dxchange)
+_SELF_DESCRIBING: tuple[Any, ...] = (native, fastmri, ismrmrd, dxchange, twix, bart)
 _BARE: tuple[Any, ...] = (npy, npz, matlab, tiff, hdf5)
 #: Every built-in format in the order in which it is asked.
 ALL_FORMATS: tuple[Format, ...] = cast(tuple[Format, ...], (*_SELF_DESCRIBING, *_BARE))
@@ -85,7 +85,7 @@ def load(path: Path | str, *, sidecar: Path | str | None = None) -> Scan:
     :returns: the checked scan; ``Scan.notes`` says what was assumed.
     :raises DataError: one line that names file, field, found and expected.
     """
-    path = Path(path)
+    path = bart_pair_of(Path(path))
     check_regular_file(path)
     side = _sidecar_of(path, sidecar)
     for candidate in _formats():

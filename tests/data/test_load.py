@@ -565,7 +565,6 @@ def test_real_transmission_counts(real_data):
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("mri_phantom2ch_gre_siemens.dat", "formats"),
         ("mri_brain8ch_poisson.npy", "side-car"),
         ("ct_fanbeam_htc2022_ta.mat", "struct"),
         ("phase_nearfield_ptycho_petra.cxi", "side-car"),

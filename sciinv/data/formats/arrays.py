@@ -16,7 +16,7 @@ from sciinv.errors import DataError
 
 __all__ = ["locate", "pick_name", "read_any_array", "read_ref", "to_order"]
 
-_CONTAINERS = ("npy", "npz", "matlab", "tiff", "hdf5")
+_CONTAINERS = ("bart", "npy", "npz", "matlab", "tiff", "hdf5")
 
 
 def pick_name(path: Path, names: list[str], wanted: str | None) -> str:
@@ -52,7 +52,7 @@ def read_any_array(path: Path, name: str | None) -> NDArray[Any]:
             if array.dtype.kind not in "fiubc":
                 raise DataError(path, name, found=f"dtype {array.dtype}", expected="numbers")
             return array.astype(array.dtype.newbyteorder("="), copy=False)
-    raise DataError(path, name, found="unknown content", expected="npy, npz, mat, TIFF or HDF5")
+    raise DataError(path, name, found="unknown content", expected="npy, npz, mat, TIFF, HDF5, cfl")
 
 
 def locate(path: Path, sidecar: Sidecar, ref: ArrayRef, field: str) -> Path:
