@@ -309,22 +309,36 @@ class Result:
         )
         return "\n\n".join([own, *map(str, self.provenance.get("citations", ()))])
 
-    def save(self, folder: str | Path, *, overwrite: bool = False, samples: bool = True) -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        overwrite: bool = False,
+        samples: bool = True,
+        tiff: bool = False,
+        dicom: bool = False,
+    ) -> Path:
         """Write everything into a folder that appears only when it is complete.
 
         NIfTI images in ``units`` (``mean``, ``std``, ``baseline``, ``estimate``, ``mask``,
-        ``samples`` with the sample as last axis, ``mean_phase`` in radians for MRI), ``result.h5``
-        (see :func:`load_result`), ``run.json``, ``figures/*.png`` and ``report.html``. ``std`` is
+        ``samples`` with the sample as last axis; complex ones as magnitude, with the phase in
+        radians in ``mean_phase``, ``baseline_phase`` and ``estimate_phase``), ``result.h5`` (see
+        :func:`load_result`), ``run.json``, ``figures/*.png`` and ``report.html``. ``std`` is
         left out if there is only one sample, ``estimate`` where sampling started from noise.
 
         :param overwrite: replace an older result of this package; anything else in the way is
             never removed.
         :param samples: also write ``samples.nii.gz`` (``result.h5`` always has them).
-        :raises DataError: if the folder exists or cannot be written.
+        :param tiff: also write ``tiff/``: float32 stacks of mean, std and estimate.
+        :param dicom: also write ``dicom/``: a derived series of the mean, and the std as a
+            parametric map (a second series without highdicom). Needs ``sciinv[dicom]``.
+        :raises DataError: if the folder exists or cannot be written, or there is no DICOM of it.
         """
         from sciinv.report.save import save_result
 
-        return save_result(self, Path(folder), overwrite=overwrite, samples=samples)
+        return save_result(
+            self, Path(folder), overwrite=overwrite, samples=samples, tiff=tiff, dicom=dicom
+        )
 
     def _seen(self, values: NDArray[Any]) -> NDArray[np.float32]:
         return np.where(self.visible, values, 0).astype(np.float32)

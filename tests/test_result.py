@@ -223,7 +223,8 @@ def test_import_is_light():
 # files ------------------------------------------------------------------------------------------
 def test_folder_holds_everything(saved):
     names = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
-    images = ("mean", "std", "baseline", "estimate", "mask", "mean_phase", "samples")
+    images = ("mean", "std", "baseline", "estimate", "mask", "samples")
+    images += ("mean_phase", "baseline_phase", "estimate_phase")
     figures = ("overview", "samples", "residual", "reference", "histogram")
     expected = {f"{name}.nii.gz" for name in images} | {f"figures/{n}.png" for n in figures}
     assert names == expected | {"result.h5", "run.json", "report.html"}
@@ -295,6 +296,42 @@ def test_estimate_is_written_as_displayed(saved, complex_result, tmp_path):
     data = np.asarray(nib.load(real / "estimate.nii.gz").dataobj)
     np.testing.assert_array_equal(data, -plain.baseline.transpose(1, 2, 0))
     np.testing.assert_array_equal(load_result(real).estimate, -plain.baseline)
+
+
+def test_phase_is_a_second_file_in_radians(saved, complex_result):
+    for name, magnitude, phase in (
+        ("baseline", "baseline", "baseline_phase"), ("estimate", "estimate", "estimate_phase"),
+    ):  # fmt: skip
+        size, angle = (
+            np.asarray(nib.load(saved / f"{n}.nii.gz").dataobj) for n in (magnitude, phase)
+        )
+        expected = getattr(complex_result, name).transpose(1, 2, 0)
+        assert angle.dtype == np.float32
+        np.testing.assert_allclose(size * np.exp(1j * angle), expected, atol=1e-5)
+
+
+def test_assumed_orientation_is_not_called_the_scanners(tmp_path):
+    store.write_images(small(oriented=False), tmp_path, samples=True)
+    for name in ("mean", "std", "samples"):
+        image = nib.load(tmp_path / f"{name}.nii.gz")
+        assert image.get_sform(coded=True)[1] == image.get_qform(coded=True)[1] == 2
+        np.testing.assert_allclose(image.affine, oblique(), atol=1e-5)
+
+
+def test_optional_files_are_written_with_the_rest(tmp_path, light):
+    folder = small(kind="ct").save(tmp_path / "out", tiff=True, dicom=True)
+    assert {p.name for p in (folder / "tiff").iterdir()} == {"mean.tif", "std.tif"}
+    assert {p.name for p in (folder / "dicom").iterdir()} == {"mean", "std.dcm"}
+    with pytest.raises(DataError, match="a diffraction image"):
+        small(kind="diffraction").save(tmp_path / "other", dicom=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_result_h5_says_its_units(saved):
+    with h5py.File(saved / "result.h5") as file:
+        images = ("samples", "baseline", "mean", "std", "estimate", "reference")
+        assert {file[name].attrs["units"] for name in images} == {"a.u."}
+        assert file.attrs["format"] == "sciinv-result"
 
 
 def test_sheared_affine_leaves_qform_unset(tmp_path):

@@ -117,11 +117,22 @@ def _main(
 
 
 def _register() -> None:
-    from sciinv.cli import demo, evaluate, info, lists, phantoms, reconstruct, simulate, train
+    from sciinv.cli import (
+        convert,
+        demo,
+        evaluate,
+        info,
+        lists,
+        phantoms,
+        reconstruct,
+        simulate,
+        train,
+    )
 
     app.command("info")(info.info)
     app.command("reconstruct")(reconstruct.reconstruct)
     app.command("simulate")(simulate.simulate)
+    app.command("convert")(convert.convert)
     app.command("evaluate")(evaluate.evaluate)
     app.command("solvers")(lists.solvers)
     app.command("priors")(lists.priors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from sciinv.reconstruction.job import Plan
 
 _BUDGET = 300.0
+_TITLES = {"mri": "MRI scan", "ct": "CT scan", "diffraction": "Diffraction scan"}
 
 
 def reconstruct(
@@ -74,6 +76,15 @@ def reconstruct(
         metavar="P",
         help="Of the prior's network: 32, bf16, or auto (bf16 where it is fast).",
     ),
+    tiff: bool = typer.Option(False, "--tiff", help="Also write float32 TIFF stacks."),
+    dicom: bool = typer.Option(
+        False, "--dicom", help="Also write derived DICOM series; not for diffraction."
+    ),
+    name: str | None = typer.Option(
+        None,
+        metavar="TEXT",
+        help="Name of the scan in the outputs; its file name may name people and is left out.",
+    ),
     overwrite: bool = typer.Option(False, help="Replace an older result."),
     dry_run: bool = typer.Option(False, help="Print what would be done, and stop."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Write nothing but errors."),
@@ -89,77 +100,86 @@ def reconstruct(
     from sciinv.data.files import check_regular_file
     from sciinv.data.load import load
     from sciinv.errors import DataError
+    from sciinv.report.dicom import check_dicom, has_parametric_maps
+    from sciinv.report.lock import output_lock
     from sciinv.report.save import check_output
 
     begin = time.perf_counter()
     check_regular_file(file)
     folder = output if output is not None else file.with_name(f"{file.stem}_sciinv")
-    for name, value in (("--noise", noise), ("--scale", scale)):
+    for option, value in (("--noise", noise), ("--scale", scale)):
         if value is not None and not 0 < value < float("inf"):
-            raise DataError(name, found=value, expected="a positive number")
-    if not dry_run:
-        check_output(folder, overwrite=overwrite)
-        _check_writable(folder)
-    preview = folder / "preview.png" if not (dry_run or folder.exists()) else None
-    console = Console(quiet=quiet, lines=json, preview_path=preview)
-    scan = load(file, sidecar=sidecar)
-    console.affine, console.units, console.oriented = scan.affine, scan.units, scan.oriented
-    console.phase("read", describe(scan), time.perf_counter() - begin)
-    for note in scan.notes:
-        console.phase("note", note)
-    from sciinv.reconstruction.run import plan_run
-    from sciinv.reconstruction.run import reconstruct as run
+            raise DataError(option, found=value, expected="a positive number")
+    with ExitStack() as stack:
+        if not dry_run:
+            _check_writable(folder)
+            stack.enter_context(output_lock(folder))
+            check_output(folder, overwrite=overwrite)
+        preview = folder / "preview.png" if not (dry_run or folder.exists()) else None
+        console = Console(quiet=quiet, lines=json, preview_path=preview)
+        scan = load(file, sidecar=sidecar)
+        if dicom:
+            check_dicom(scan.kind)
+        console.affine, console.units, console.oriented = scan.affine, scan.units, scan.oriented
+        console.phase("read", describe(scan), time.perf_counter() - begin)
+        for note in scan.notes:
+            console.phase("note", note)
+        if dicom and not has_parametric_maps():
+            console.phase("note", "no package highdicom: the std becomes a second DICOM series")
+        from sciinv.reconstruction.run import plan_run
+        from sciinv.reconstruction.run import reconstruct as run
 
-    chosen = _parse_slices(slices, scan.num_slices)
-    options: dict[str, Any] = {
-        "prior": prior,
-        "solver": solver,
-        "num_samples": samples,
-        "steps": steps,
-        "krylov": krylov,
-        "noise_std": noise,
-        "scale": scale,
-        "time_budget": time_budget,
-        "slices": chosen,
-        "coils": coils,
-        "prewhiten": prewhiten,
-        "refine_maps": refine_maps,
-        "precision": precision,
-        "progress": console,
-    }
-    if dry_run:
-        tell_plan(console, plan_run(scan, **options))
-        return
-    try:
-        with console:
-            result = run(scan, seed=seed, calibrate=calibrate, **options)
-        result = replace(
-            result,
-            provenance={
-                **result.provenance,
-                "command": _command(ctx),
-                "settings": _settings(ctx),
-            },
-        )
-        result.save(folder, overwrite=overwrite)
-    except BaseException:
-        _remove_preview(preview)
-        raise
-    took = time.perf_counter() - begin
-    from sciinv.report.verdict import verdict
+        chosen = _parse_slices(slices, scan.num_slices)
+        options: dict[str, Any] = {
+            "prior": prior,
+            "solver": solver,
+            "num_samples": samples,
+            "steps": steps,
+            "krylov": krylov,
+            "noise_std": noise,
+            "scale": scale,
+            "time_budget": time_budget,
+            "slices": chosen,
+            "coils": coils,
+            "prewhiten": prewhiten,
+            "refine_maps": refine_maps,
+            "precision": precision,
+            "progress": console,
+        }
+        if dry_run:
+            tell_plan(console, plan_run(scan, **options))
+            return
+        try:
+            with console:
+                result = run(scan, seed=seed, calibrate=calibrate, **options)
+            result = replace(
+                result,
+                name=name or _TITLES[scan.kind],
+                provenance={
+                    **result.provenance,
+                    "command": _command(ctx),
+                    "settings": _settings(ctx),
+                },
+            )
+            result.save(folder, overwrite=overwrite, tiff=tiff, dicom=dicom)
+        except BaseException:
+            _remove_preview(preview)
+            raise
+        took = time.perf_counter() - begin
+        from sciinv.report.verdict import verdict
 
-    console.emit(
-        "done", folder=str(folder), seconds=took, status=result.status.value,
-        verdict=verdict(result), warnings=list(result.warnings),
-    )  # fmt: skip
-    if not quiet and not json:
-        for warning in result.warnings:
-            say(phase_line("warning", warning))
-        say(phase_line("done", verdict(result), took))
-        say(f"{folder / 'report.html'}")
-    if console.interrupted:
-        # kept, but not what was asked for: a script has to see that
-        raise typer.Exit(130)
+        console.emit(
+            "done", folder=str(folder), seconds=took, status=result.status.value,
+            verdict=verdict(result), warnings=list(result.warnings),
+        )  # fmt: skip
+        if not quiet and not json:
+            for warning in result.warnings:
+                say(phase_line("warning", warning))
+            say(phase_line("done", verdict(result), took))
+            say(f"{folder / 'report.html'}")
+        if console.interrupted:
+            # kept, but not what was asked for: a script has to see that
+            raise typer.Exit(130)
 
 
 def tell_plan(console: Console, plan: Plan) -> None:
@@ -180,7 +200,7 @@ def _settings(ctx: typer.Context) -> dict[str, dict[str, Any]]:
     """Every setting with its value and where it came from."""
     return {
         name: {
-            "value": _no_folders(value),
+            "value": _shown(name, value),
             "origin": "command line" if _given(ctx, name) else "default",
         }
         for name, value in ctx.params.items()
@@ -188,13 +208,13 @@ def _settings(ctx: typer.Context) -> dict[str, dict[str, Any]]:
 
 
 def _command(ctx: typer.Context) -> str:
-    """Return the command line, with the last part of every path only: folders name people."""
+    """Return the command line without names of files and folders: they name people."""
     words = ["sciinv", "reconstruct"]
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")
         if not _given(ctx, parameter.name or "") or value is None:
             continue
-        shown = str(_no_folders(value))
+        shown = str(_shown(parameter.name or "", value))
         if parameter.param_type_name == "argument":
             words.append(shown)
         elif isinstance(value, bool):
@@ -208,9 +228,15 @@ def _given(ctx: typer.Context, name: str) -> bool:
     return getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
 
 
-def _no_folders(value: object) -> Any:  # noqa: ANN401
-    # a prior may be a name or a path
-    return Path(value).name if isinstance(value, Path | str) else value
+# what the scan's files are called instead: their names are often those of patients
+_PLACEHOLDERS = {"file": "FILE", "output": "DIR", "sidecar": "TOML"}
+
+
+def _shown(name: str, value: object) -> Any:  # noqa: ANN401
+    if name in _PLACEHOLDERS:
+        return None if value is None else _PLACEHOLDERS[name]
+    # a prior may be a name or a path, of which the folders name people
+    return Path(value).name if name == "prior" and isinstance(value, str) else value
 
 
 def _parse_slices(text: str | None, count: int) -> slice | None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sciinv.errors import DataError
+from sciinv.report.dicom import check_dicom, write_dicom
 from sciinv.report.store import dump_json, metadata, write_hdf5, write_images
+from sciinv.report.tiff import write_tiffs
 
 if TYPE_CHECKING:
     from sciinv.result import Result
@@ -41,7 +43,15 @@ def check_output(folder: str | Path, *, overwrite: bool = False) -> None:
         raise DataError(folder, found="an older result", expected="no such folder", hint=hint)
 
 
-def save_result(result: Result, folder: Path, *, overwrite: bool, samples: bool) -> Path:
+def save_result(
+    result: Result,
+    folder: Path,
+    *,
+    overwrite: bool,
+    samples: bool,
+    tiff: bool = False,
+    dicom: bool = False,
+) -> Path:
     """Write into a temporary sibling folder and rename it at the end.
 
     :return: the folder.
@@ -51,12 +61,15 @@ def save_result(result: Result, folder: Path, *, overwrite: bool, samples: bool)
     if folder.is_symlink():
         folder = folder.resolve()
     check_output(folder, overwrite=overwrite)
+    if dicom:
+        check_dicom(result.kind)
     token = secrets.token_hex(4)
     work = folder.with_name(f".{folder.name}.{token}.partial")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         work.mkdir()
         _fill(result, work, samples=samples)
+        _fill_optional(result, work, tiff=tiff, dicom=dicom)
         _swap(work, folder, folder.with_name(f".{folder.name}.{token}.old"))
     except OSError as error:
         reason = error.strerror or error
@@ -83,6 +96,15 @@ def _fill(result: Result, folder: Path, *, samples: bool) -> None:
     for name, png in figures.items():
         (folder / "figures" / f"{name}.png").write_bytes(png)
     (folder / "report.html").write_text(report_html(result, figures), encoding="utf-8")
+
+
+def _fill_optional(result: Result, folder: Path, *, tiff: bool, dicom: bool) -> None:
+    if tiff:
+        (folder / "tiff").mkdir()
+        write_tiffs(result, folder / "tiff")
+    if dicom:
+        (folder / "dicom").mkdir()
+        write_dicom(result, folder / "dicom")
 
 
 def _swap(work: Path, folder: Path, old: Path) -> None:

@@ -9,6 +9,7 @@
 - ``baseline``, ``visible`` and, if there are any, ``estimate``, ``residual``, ``reference``;
 - ``affine`` 4 x 4, voxel (row, column, slice) index to RAS mm;
 - ``metadata``: everything else as one JSON text;
+- attribute ``units`` of every image;
 - root attributes ``format`` = ``"sciinv-result"``, ``version`` = 1, ``kind``, ``units``.
 """
 
@@ -103,6 +104,9 @@ def write_hdf5(result: Result, path: Path) -> None:
         for name in _OPTIONAL:
             if (array := getattr(result, name)) is not None:
                 file[name] = array
+        for name in ("samples", "baseline", "mean", "std", "estimate", "reference"):
+            if name in file:
+                file[name].attrs["units"] = harmless(result.units)
         # a dataset: attributes end at 64 KiB
         file["metadata"] = dump_json(metadata(result))
 
@@ -157,11 +161,19 @@ def image_axes(images: NDArray[Any]) -> NDArray[Any]:
 
 
 def write_nifti(
-    path: Path, data: NDArray[Any], affine: NDArray[np.float64], description: str
+    path: Path,
+    data: NDArray[Any],
+    affine: NDArray[np.float64],
+    description: str,
+    *,
+    oriented: bool = True,
 ) -> None:
     """Write voxels (row, column, slice, ...) with an affine to RAS mm.
 
-    Orientation codes are 1 (scanner) and units mm; axes beyond 32,767 voxels use NIfTI-2.
+    Units are mm; axes beyond 32,767 voxels use NIfTI-2.
+
+    :param oriented: whether the affine is that of the scanner: orientation code 1. Otherwise it is
+        2: the images of one result agree with each other, and with nothing else.
     """
     import nibabel as nib
 
@@ -171,11 +183,12 @@ def write_nifti(
     header = image.header
     header.set_xyzt_units("mm")
     header["descrip"] = description.encode("ascii", "replace")[:79]
-    image.set_sform(affine, code=1)
+    code = 1 if oriented else 2
+    image.set_sform(affine, code=code)
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     # the quaternion form cannot hold shear: leave it unset rather than wrong
     orthogonal = np.allclose(axes.T @ axes, np.eye(3), atol=1e-4)
-    image.set_qform(affine if orthogonal else None, code=1 if orthogonal else 0)
+    image.set_qform(affine if orthogonal else None, code=code if orthogonal else 0)
     nib.save(image, path)
 
 
@@ -183,7 +196,10 @@ def write_images(result: Result, folder: Path, *, samples: bool) -> None:
     """Write the NIfTI images of a result into a folder."""
 
     def write(name: str, images: NDArray[Any], what: str) -> None:
-        write_nifti(folder / f"{name}.nii.gz", image_axes(images), result.affine, what)
+        write_nifti(
+            folder / f"{name}.nii.gz", image_axes(images), result.affine, what,
+            oriented=result.oriented,
+        )  # fmt: skip
 
     units = result.units
     quantity = "magnitude " if result.is_complex else ""
@@ -197,7 +213,14 @@ def write_images(result: Result, folder: Path, *, samples: bool) -> None:
     write("mask", result.visible.astype(np.uint8), "1 where the data see the voxel")
     if result.is_complex:
         write("mean_phase", np.angle(result.complex_mean), "phase of the posterior mean, rad")
+        if np.iscomplexobj(result.baseline):
+            phase = np.angle(result.baseline).astype(np.float32)
+            write("baseline_phase", phase, f"phase of {result.baseline_name}, rad")
+        if result.estimate is not None:
+            phase = np.angle(result.estimate).astype(np.float32)
+            write("estimate_phase", phase, "phase of the point estimate, rad")
     if samples:
         stack = np.stack([image_axes(sample) for sample in result.magnitude], axis=-1)
         what = f"posterior samples (last axis), {quantity}{units}"
-        write_nifti(folder / "samples.nii.gz", stack, result.affine, what)
+        path = folder / "samples.nii.gz"
+        write_nifti(path, stack, result.affine, what, oriented=result.oriented)

@@ -69,12 +69,12 @@ def test_run_json_repeats_the_run_and_names_no_folder(result):
     provenance = data["provenance"]
     assert provenance["seed"] == 3
     assert provenance["command"] == (
-        "sciinv reconstruct mri.h5 --output mri --samples 3 --steps 3 --krylov 2 --seed 3"
+        "sciinv reconstruct FILE --output DIR --samples 3 --steps 3 --krylov 2 --seed 3"
     )
     settings = provenance["settings"]
     assert settings["samples"] == {"value": 3, "origin": "command line"}
     assert settings["time_budget"] == {"value": 300.0, "origin": "default"}
-    assert settings["file"]["value"] == "mri.h5"
+    assert settings["file"]["value"] == "FILE"
     assert set(provenance["versions"]) >= {"sciinv", "torch", "numpy", "deepinv"}
     assert data["status"] in ("done", "misfit")
 
