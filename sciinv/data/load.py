@@ -76,8 +76,9 @@ _MAGIC = (
 def load(path: Path | str, *, sidecar: Path | str | None = None) -> Scan:
     """Read a scan, recognised by its content.
 
-    Formats: sciinv's own HDF5, fastMRI HDF5, ISMRMRD HDF5, DXchange HDF5, and bare arrays (.npy,
-    .npz, MATLAB 5, TIFF, HDF5 data sets) that a side-car describes; others by entry point.
+    Formats: sciinv's own HDF5, fastMRI HDF5, ISMRMRD HDF5, DXchange HDF5, Siemens raw
+    data, BART pairs (by either file or their stem), and bare arrays (.npy, .npz, MATLAB 5, TIFF,
+    HDF5 data sets) that a side-car describes; others by entry point.
 
     :param path: the file.
     :param sidecar: TOML file that describes a bare array, or completes a file (pixel size,
