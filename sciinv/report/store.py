@@ -207,9 +207,8 @@ def write_images(result: Result, folder: Path, *, samples: bool) -> None:
     if result.num_samples > 1:
         write("std", result.std, f"posterior standard deviation, {quantity}{units}")
     write("baseline", result.baseline_magnitude, f"{result.baseline_name}, {quantity}{units}")
-    if result.estimate is not None:
-        shown = np.abs(result.estimate) if result.is_complex else result.estimate
-        write("estimate", shown.astype(np.float32), f"point estimate, {quantity}{units}")
+    if result.estimate_magnitude is not None:
+        write("estimate", result.estimate_magnitude, f"point estimate, {quantity}{units}")
     write("mask", result.visible.astype(np.uint8), "1 where the data see the voxel")
     if result.is_complex:
         write("mean_phase", np.angle(result.complex_mean), "phase of the posterior mean, rad")

@@ -27,9 +27,8 @@ def write_tiffs(result: Result, folder: Path) -> list[Path]:
     images = {"mean": result.mean}
     if result.num_samples > 1:
         images["std"] = result.std
-    if result.estimate is not None:
-        shown = np.abs(result.estimate) if result.is_complex else result.estimate
-        images["estimate"] = shown.astype(np.float32)
+    if result.estimate_magnitude is not None:
+        images["estimate"] = result.estimate_magnitude
     spacing, unit = voxel_size(result.affine), length_unit(result.units)
     for name, stack in images.items():
         write_tiff(folder / f"{name}.tif", stack, spacing, unit=unit)
