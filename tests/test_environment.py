@@ -72,7 +72,7 @@ DISTRIBUTION = {
 
 def test_every_imported_package_is_declared() -> None:
     known = {requirement(d)[0] for d in project()["dependencies"]}
-    for extra in ("cuda", "twix", "dask", "dicom", "train"):
+    for extra in ("cuda", "filters", "twix", "dask", "dicom", "train"):
         known |= {requirement(d)[0] for d in project()["optional-dependencies"][extra]}
     undeclared = {}
     for path in (ROOT / "sciinv").rglob("*.py"):

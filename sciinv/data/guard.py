@@ -23,6 +23,7 @@ from sciinv.data.files import (
     reading,
     refuse_unbacked,
 )
+from sciinv.data.filters import check_filters, no_plugin_path
 from sciinv.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ __all__ = ["GuardedHDF5", "open_hdf5"]
 
 _MAX_LINKS = 16
 _MAX_ATTRIBUTE_BYTES = 65536
-# deflate, shuffle, fletcher32, szip, nbit, scaleoffset and h5py's own lzf
-_BUILT_IN_FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
 _KINDS = {
     "c": "complex numbers",
     "f": "floating-point numbers",
@@ -52,6 +51,7 @@ class GuardedHDF5:
         self._file = file
         self._declared = 0
         self._stored = 0
+        self._checked: set[str] = set()
 
     # walking ------------------------------------------------------------------------------------
     def _parts(self, name: str) -> list[str]:
@@ -161,28 +161,10 @@ class GuardedHDF5:
         refuse_unbacked(self.path, f"{name} and those before it", self._declared, self._stored)
 
     def _check_filters(self, name: str, node: h5py.Dataset) -> None:
-        from h5py import h5z
-
-        with reading(self.path, name):
-            creation = node.id.get_create_plist()
-            filters = [int(creation.get_filter(i)[0]) for i in range(creation.get_nfilters())]
-        if len(filters) != len(set(filters)):
-            raise DataError(
-                self.path, name, found=f"filters {filters}", expected="each HDF5 filter once"
-            )
-        for number in filters:
-            if number in _BUILT_IN_FILTERS:
-                continue
-            _register_plugins()
-            if not h5z.filter_avail(number):
-                raise DataError(
-                    self.path,
-                    name,
-                    found=f"HDF5 filter {number}",
-                    expected="a filter of HDF5 or of the hdf5plugin package",
-                    hint="pip install hdf5plugin (filters of HDF5_PLUGIN_PATH are not loaded), or "
-                    "rewrite the file with h5repack -f GZIP=4",
-                )
+        # a stack is read slice by slice: its chunks are looked at once
+        if name not in self._checked:
+            check_filters(self.path, name, node)
+            self._checked.add(name)
 
     # reading ------------------------------------------------------------------------------------
     def shape(self, name: str) -> tuple[int, ...]:
@@ -330,29 +312,6 @@ def _complex_pair(dtype: np.dtype[Any]) -> tuple[str, str] | None:
     return None
 
 
-def _register_plugins() -> None:
-    """Register the filters of the hdf5plugin package, if it is installed."""
-    try:
-        import hdf5plugin  # noqa: F401
-    except ImportError:
-        return
-
-
-@contextmanager
-def _no_plugin_path() -> Iterator[None]:
-    """Empty the search path of HDF5 filter plug-ins (it may come from the environment)."""
-    from h5py import h5pl
-
-    saved = [h5pl.get(i) for i in range(h5pl.size())]
-    for _ in saved:
-        h5pl.remove(0)
-    try:
-        yield
-    finally:
-        for entry in saved:
-            h5pl.append(entry)
-
-
 @contextmanager
 def open_hdf5(path: Path | str) -> Iterator[GuardedHDF5]:
     """Open an HDF5 file for guarded reading.
@@ -366,7 +325,7 @@ def open_hdf5(path: Path | str) -> Iterator[GuardedHDF5]:
     check_regular_file(path)
     if not is_hdf5(path):
         raise DataError(path, found="no HDF5 signature", expected="an HDF5 file")
-    with _no_plugin_path():
+    with no_plugin_path():
         with reading(path):
             file = h5py.File(path, "r", locking="best-effort")
         try:
