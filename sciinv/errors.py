@@ -8,7 +8,10 @@ class SciinvError(Exception):
 
 
 class DataError(SciinvError, ValueError):
-    """A file, data set or array is missing, damaged or not what the field requires."""
+    """A file, data set or array is missing, damaged or not what the field requires.
+
+    ``where``, ``field``, ``found``, ``expected`` and ``hint`` are kept as text, or ``None``.
+    """
 
     def __init__(
         self,
@@ -20,7 +23,11 @@ class DataError(SciinvError, ValueError):
         hint: str | None = None,
     ) -> None:
         """Build the one-line message ``where: field: found ..., expected ...; hint``."""
-        parts = [str(where)]
+        self.where = str(where)
+        self.field, self.found, self.expected, self.hint = (
+            None if part is None else str(part) for part in (field, found, expected, hint)
+        )
+        parts = [self.where]
         if field:
             parts.append(str(field))
         tail = []

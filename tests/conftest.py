@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 20240
+# hundreds of tests read a file: they do it in their own process, those of isolation say otherwise
+os.environ.setdefault("SCIINV_READ_ISOLATED", "0")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

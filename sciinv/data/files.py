@@ -31,8 +31,8 @@ def reading(path: Path, field: str | None = None) -> Iterator[None]:
     """Turn whatever a parser of a damaged file raises into one :class:`DataError`."""
     try:
         yield
-    except DataError:
-        raise
+    except (DataError, MemoryError):
+        raise  # how much memory there is says nothing about the file
     except Exception as error:
         # parsers of foreign files raise nearly anything (struct.error, zlib.error, RecursionError)
         text = (str(error) or "no message").splitlines()[0][:300]

@@ -73,8 +73,10 @@ _MAGIC = (
 )
 
 
-def load(path: Path | str, *, sidecar: Path | str | None = None) -> Scan:
-    """Read a scan, recognised by its content.
+def load(
+    path: Path | str, *, sidecar: Path | str | None = None, isolated: bool | None = None
+) -> Scan:
+    """Read a scan, recognised by its content, in a process of its own.
 
     Formats: sciinv's own HDF5, fastMRI HDF5, ISMRMRD HDF5, DXchange HDF5, Siemens raw
     data, BART pairs (by either file or their stem), and bare arrays (.npy, .npz, MATLAB 5, TIFF,
@@ -83,10 +85,43 @@ def load(path: Path | str, *, sidecar: Path | str | None = None) -> Scan:
     :param path: the file.
     :param sidecar: TOML file that describes a bare array, or completes a file (pixel size,
         rotation axis, noise); by default ``<file>.toml`` or ``<stem>.toml`` next to it.
+    :param isolated: read in a process of its own, with limits of memory and time that
+        ``SCIINV_READ_MEMORY`` and ``SCIINV_READ_SECONDS`` replace: a file that breaks a library
+        is then an error and no crash. ``False`` reads in this process, for work on a reader; by
+        default ``True``, unless the environment variable ``SCIINV_READ_ISOLATED`` is 0.
     :returns: the checked scan; ``Scan.notes`` says what was assumed.
     :raises DataError: one line that names file, field, found and expected.
     """
+    from sciinv.data import isolation
+
     path = bart_pair_of(Path(path))
+    sidecar = None if sidecar is None else Path(sidecar)
+    check_regular_file(path)
+    if not (isolation.is_default() if isolated is None else isolated):
+        return _read_here(path, sidecar)
+    if not isolation.can_isolate():
+        scan = _read_here(path, sidecar)
+        return scan.with_(notes=(*scan.notes, _NO_PROCESS))
+    return isolation.read_isolated(path, sidecar, _sidecar_of(path, sidecar))
+
+
+_NO_PROCESS = "read without a process of its own: this program has no Python interpreter to start"
+
+
+def _read_here(path: Path, sidecar: Path | None) -> Scan:
+    try:
+        return read_scan(path, sidecar)
+    except MemoryError:
+        raise DataError(
+            path, found="a file that takes more memory to read than there is", expected="less"
+        ) from None
+
+
+def read_scan(path: Path, sidecar: Path | None) -> Scan:
+    """Read and check a scan in this process.
+
+    :raises DataError: as :func:`load`. MemoryError: there is not enough.
+    """
     check_regular_file(path)
     side = _sidecar_of(path, sidecar)
     for candidate in _formats():
@@ -102,8 +137,8 @@ def load(path: Path | str, *, sidecar: Path | str | None = None) -> Scan:
     )
 
 
-def _sidecar_of(path: Path, given: Path | str | None) -> Sidecar | None:
-    found = find_sidecar(path) if given is None else Path(given)
+def _sidecar_of(path: Path, given: Path | None) -> Sidecar | None:
+    found = find_sidecar(path) if given is None else given
     return None if found is None else read_sidecar(found)
 
 
@@ -113,7 +148,16 @@ def _formats() -> Iterator[Format]:
 
     yield from _SELF_DESCRIBING
     for entry in entry_points(group=ENTRY_POINTS):
-        yield entry.load()
+        try:
+            form = entry.load()
+        except Exception as error:
+            raise DataError(
+                f"format {entry.name!r} ({entry.value})",
+                found=f"{type(error).__name__}: {str(error)[:200]}",
+                expected="a module that can be imported",
+                hint="repair or remove the package that provides it",
+            ) from error
+        yield form
     yield from _BARE
 
 

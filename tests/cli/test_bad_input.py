@@ -360,3 +360,42 @@ def test_true_maps_of_the_right_size_are_used(tmp_path):
     ran = run("reconstruct", tmp_path / "maps.h5", "--dry-run", *FAST)
     assert ran.code == 0, ran.err
     assert "3 coil maps from the file" in ran.out
+
+
+# the process that reads -------------------------------------------------------------------------
+@pytest.mark.parametrize("command", ["info", "reconstruct", "convert", "solvers"])
+def test_a_reader_that_dies_is_one_line(tmp_path, monkeypatch, command):
+    from sciinv.data import isolation
+
+    monkeypatch.setenv("SCIINV_READ_ISOLATED", "1")
+    # whatever is asked for, the process ends as one does in a library that a file has broken
+    monkeypatch.setattr(isolation, "START", "import os, signal; os.kill(os.getpid(), 11)")
+    path = hdf5(tmp_path / "scan.h5", kspace=kspace())
+    words = {
+        "info": ("info", path),
+        "reconstruct": ("reconstruct", path, *FAST),
+        "convert": ("convert", path, tmp_path / "out.h5"),
+        "solvers": ("solvers", "--for", path),
+    }[command]
+    before = tree(tmp_path)
+    refused(run(*words), "scan.h5", "died of SIGSEGV")
+    assert tree(tmp_path) == before
+
+
+def test_limits_that_are_no_numbers(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCIINV_READ_ISOLATED", "1")
+    path = hdf5(tmp_path / "scan.h5", kspace=kspace())
+    monkeypatch.setenv("SCIINV_READ_MEMORY", "much")
+    refused(run("info", path), "SCIINV_READ_MEMORY", "'much'", "8GB")
+
+
+def test_the_installed_command_isolates(tmp_path):
+    path = hdf5(tmp_path / "scan.h5", kspace=kspace())
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SCIINV")}
+    done = subprocess.run(
+        [sys.executable, "-m", "sciinv", "info", str(path)],
+        env=environment | {"SCIINV_READ_SECONDS": "0.001"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "more than 0.001 s" in done.stderr and done.stderr.count("\n") == 1
