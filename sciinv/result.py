@@ -125,6 +125,9 @@ class Result:
     :param residual: normalised data residual ``|y - A x| / sigma`` of the posterior mean or of one
         sample, for display: float32, 2D ``(ky, kx)`` or ``(angle, detector)``, or 3D with the
         slice first. NaN (or exactly 0) where nothing was measured.
+    :param null_space: part of :attr:`complex_mean` that the measurement does not fix, so that it
+        comes from the prior, of the shape and kind of ``baseline`` (see
+        :mod:`sciinv.reconstruction.null_space`); 0 where not visible, ``None`` where undefined.
     :param reference: fully sampled image ``(slices, *image_shape)``, real, if there is one.
     :param oriented: False if only the spacing of ``affine`` is known, not the directions: figures
         then carry no letters.
@@ -151,6 +154,7 @@ class Result:
     chi_squared_tolerance: float
     estimate: NDArray[Any] | None = None
     residual: NDArray[np.float32] | None = None
+    null_space: NDArray[Any] | None = None
     reference: NDArray[np.float32] | None = None
     oriented: bool = True
     std_calibration: StdCalibration | None = None
@@ -165,7 +169,7 @@ class Result:
         shape = self.samples.shape[1:]
         if self.samples.ndim not in (4, 5) or 0 in self.samples.shape:
             problems.append(f"samples: found shape {self.samples.shape}, expected (S, slices, ...)")
-        for name in ("baseline", "visible", "estimate", "reference"):
+        for name in ("baseline", "visible", "estimate", "null_space", "reference"):
             array = getattr(self, name)
             if array is not None and array.shape != shape:
                 problems.append(f"{name}: found shape {array.shape}, expected {shape}")
@@ -261,6 +265,22 @@ class Result:
         """Point estimate as displayed, if there is one."""
         return None if self.estimate is None else _displayed(self.estimate)
 
+    @cached_property
+    def prior_share(self) -> float | None:
+        """Share of the energy of :attr:`complex_mean` in :attr:`null_space`, in [0, 1]."""
+        if self.null_space is None:
+            return None
+        total, part = (
+            float(np.sum(np.abs(image[self.visible]).astype(np.float64) ** 2))
+            for image in (self.complex_mean, self.null_space)
+        )
+        return min(part / total, 1.0) if total > 0 else 0.0
+
+    @cached_property
+    def null_space_magnitude(self) -> NDArray[np.float32] | None:
+        """:attr:`null_space` as displayed, if there is one; signed where images are real."""
+        return None if self.null_space is None else _displayed(self.null_space)
+
     def quantile(self, q: float) -> NDArray[np.float32]:
         """Pixelwise quantile of the displayed quantity over the samples.
 
@@ -324,9 +344,10 @@ class Result:
     ) -> Path:
         """Write everything into a folder that appears only when it is complete.
 
-        NIfTI images in ``units`` (``mean``, ``std``, ``baseline``, ``estimate``, ``mask``,
-        ``samples`` with the sample as last axis; complex ones as magnitude, with the phase in
-        radians in ``mean_phase``, ``baseline_phase`` and ``estimate_phase``), ``result.h5`` (see
+        NIfTI images in ``units`` (``mean``, ``std``, ``baseline``, ``estimate``, ``null_space``,
+        ``mask``, ``samples`` with the sample as last axis; complex ones as magnitude, with the
+        phase in radians in ``mean_phase``, ``baseline_phase`` and ``estimate_phase``),
+        ``result.h5`` (see
         :func:`load_result`), ``run.json``, ``figures/*.png`` and ``report.html``. ``std`` is
         left out if there is only one sample, ``estimate`` where sampling started from noise.
 

@@ -89,6 +89,7 @@ def complex_result():
         kind="mri",
         units="a.u.",
         estimate=(result.baseline * np.complex64(0.9j)),
+        null_space=np.where(result.visible, result.baseline * np.complex64(0.2j), 0),
         residual=rng.normal(size=(7, 6)).astype(np.float32),
         reference=np.abs(result.baseline),
         stats={"nfe": np.int64(20), "seconds": 1.5, "timings": {"read": 0.5}, "odd": np.nan},
@@ -223,7 +224,7 @@ def test_import_is_light():
 # files ------------------------------------------------------------------------------------------
 def test_folder_holds_everything(saved):
     names = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
-    images = ("mean", "std", "baseline", "estimate", "mask", "samples")
+    images = ("mean", "std", "baseline", "estimate", "null_space", "mask", "samples")
     images += ("mean_phase", "baseline_phase", "estimate_phase")
     figures = ("overview", "samples", "residual", "reference", "histogram")
     expected = {f"{name}.nii.gz" for name in images} | {f"figures/{n}.png" for n in figures}
@@ -250,7 +251,7 @@ def test_voxels_lie_where_the_affine_says(saved, complex_result):
 
 
 def test_both_nifti_forms_agree_and_carry_units(saved):
-    for name in ("mean", "std", "baseline", "estimate", "mask", "mean_phase", "samples"):
+    for name in ("mean", "std", "baseline", "estimate", "null_space", "mask", "samples"):
         image = nib.load(saved / f"{name}.nii.gz")
         for form in (image.get_sform, image.get_qform):
             affine, code = form(coded=True)
@@ -279,6 +280,21 @@ def test_one_volume_has_its_depth_as_slices(tmp_path):
     # one sample: no standard deviation is invented; samples were not asked for
     assert not (folder / "std.nii.gz").exists()
     assert not (folder / "samples.nii.gz").exists()
+
+
+def test_null_space_part_and_its_share(saved, complex_result):
+    data = np.asarray(nib.load(saved / "null_space.nii.gz").dataobj)
+    seen = complex_result.visible
+    expected = np.where(seen, 0.2 * np.abs(complex_result.baseline), 0)
+    np.testing.assert_allclose(data, expected.transpose(1, 2, 0), rtol=1e-6)
+    # energies over what is seen, of the complex mean
+    mean = complex_result.samples.mean(0)[seen]
+    share = np.sum(expected[seen] ** 2) / np.sum(np.abs(mean) ** 2)
+    assert complex_result.prior_share == pytest.approx(share, rel=1e-5)
+    assert json.loads((saved / "run.json").read_text())["prior_share"] == pytest.approx(share)
+    assert small().prior_share is None
+    zero = small(null_space=np.zeros_like(small().baseline))
+    assert zero.prior_share == 0.0
 
 
 def test_estimate_is_written_as_displayed(saved, complex_result, tmp_path):
@@ -329,7 +345,7 @@ def test_optional_files_are_written_with_the_rest(tmp_path, light):
 
 def test_result_h5_says_its_units(saved):
     with h5py.File(saved / "result.h5") as file:
-        images = ("samples", "baseline", "mean", "std", "estimate", "reference")
+        images = ("samples", "baseline", "mean", "std", "estimate", "null_space", "reference")
         assert {file[name].attrs["units"] for name in images} == {"a.u."}
         assert file.attrs["format"] == "sciinv-result"
 
@@ -357,7 +373,8 @@ def test_reading_back_gives_the_same(saved, complex_result):
     for path in (saved, saved / "result.h5"):
         again = load_result(path)
         for name in (
-            "samples", "baseline", "estimate", "visible", "affine", "residual", "reference",
+            "samples", "baseline", "estimate", "null_space", "visible", "affine", "residual",
+            "reference",
         ):  # fmt: skip
             found, expected = getattr(again, name), getattr(complex_result, name)
             assert found.dtype == expected.dtype

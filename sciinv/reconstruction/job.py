@@ -26,6 +26,7 @@ from sciinv.reconstruction.build import build_model
 from sciinv.reconstruction.effort import QUICK_STEPS, Effort, few_views, fit, fit_named, measure
 from sciinv.reconstruction.model import Model
 from sciinv.reconstruction.mri_model import Coils
+from sciinv.reconstruction.null_space import null_space
 from sciinv.reconstruction.outline import default_solver
 from sciinv.reconstruction.progress import Progress
 from sciinv.reconstruction.provenance import (
@@ -93,6 +94,7 @@ class Slice:
     count: int
     nfe: int
     model: Model
+    null_space: NDArray[Any] | None = None
 
 
 class Job:
@@ -307,6 +309,9 @@ class Job:
         self.stopped = self.stopped or info.stopped
         self.timed("sampling", begin)
         mean = samples.mean(0) if len(samples) else torch.zeros(1, *model.physics.img_size)
+        begin = time.perf_counter()
+        added = null_space(model, mean)
+        self.timed("null space", begin)
         chi = float(info.chi_squared.mean()) if info.chi_squared is not None else float("nan")
         return Slice(
             model.to_physical(samples[:, 0]) if len(samples) else np.zeros((0,)),
@@ -318,6 +323,7 @@ class Job:
             model.physics.measurement_count(),
             info.nfe,
             model,
+            added,
         )
 
     def redraw(
@@ -397,6 +403,7 @@ class Job:
         samples = np.stack([part.samples for part in parts], axis=1)
         visible = np.stack([part.visible for part in parts])
         estimates = [part.estimate for part in parts if part.estimate is not None]
+        added = [part.null_space for part in parts if part.null_space is not None]
         notes = result_notes(scan, parts[0].model, visible, local=self.local)
         first = self.indices[0]
         done = self.indices[: len(parts)]
@@ -419,6 +426,7 @@ class Job:
             chi_squared=chi_squared,
             chi_squared_tolerance=tolerance,
             residual=parts[len(parts) // 2].residual,
+            null_space=np.stack(added) if added else None,
             reference=None if reference is None else np.asarray(reference, np.float32)[done],
             stats={
                 "nfe": max(part.nfe for part in parts),

@@ -6,7 +6,8 @@
 - ``mean``, ``std`` ``(slices, *image_shape)`` float32 of the displayed quantity (the modulus of
   complex samples), 0 where ``visible`` is False; ``std`` only with two samples or more, times the
   factor in ``metadata`` (``std_calibration``);
-- ``baseline``, ``visible`` and, if there are any, ``estimate``, ``residual``, ``reference``;
+- ``baseline``, ``visible`` and, if there are any, ``estimate``, ``null_space``, ``residual``,
+  ``reference``;
 - ``affine`` 4 x 4, voxel (row, column, slice) index to RAS mm;
 - ``metadata``: everything else as one JSON text;
 - attribute ``units`` of every image;
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "sciinv-result", 1
 _ARRAYS = {"samples": "cf", "baseline": "cf", "visible": "b", "affine": "f"}
-_OPTIONAL = {"estimate": "cf", "residual": "f", "reference": "f"}
+_OPTIONAL = {"estimate": "cf", "null_space": "cf", "residual": "f", "reference": "f"}
 _NIFTI1_MAX = 32767  # NIfTI-1 stores its dimensions as int16
 _METADATA_MAX = 64 * 2**20
 
@@ -52,6 +53,7 @@ def metadata(result: Result) -> dict[str, Any]:
             "samples": result.num_samples,
             "shape": result.samples.shape[1:],
             "std_calibration": _calibration(result),
+            "prior_share": result.prior_share,
             "visible_fraction": float(result.visible.mean()),
             "stats": result.stats,
             "provenance": result.provenance,
@@ -104,7 +106,7 @@ def write_hdf5(result: Result, path: Path) -> None:
         for name in _OPTIONAL:
             if (array := getattr(result, name)) is not None:
                 file[name] = array
-        for name in ("samples", "baseline", "mean", "std", "estimate", "reference"):
+        for name in ("samples", "baseline", "mean", "std", "estimate", "null_space", "reference"):
             if name in file:
                 file[name].attrs["units"] = harmless(result.units)
         # a dataset: attributes end at 64 KiB
@@ -209,6 +211,9 @@ def write_images(result: Result, folder: Path, *, samples: bool) -> None:
     write("baseline", result.baseline_magnitude, f"{result.baseline_name}, {quantity}{units}")
     if result.estimate_magnitude is not None:
         write("estimate", result.estimate_magnitude, f"point estimate, {quantity}{units}")
+    if result.null_space_magnitude is not None:
+        what = f"part of the mean that comes from the prior, {quantity}{units}"
+        write("null_space", result.null_space_magnitude, what)
     write("mask", result.visible.astype(np.uint8), "1 where the data see the voxel")
     if result.is_complex:
         write("mean_phase", np.angle(result.complex_mean), "phase of the posterior mean, rad")

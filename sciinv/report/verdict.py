@@ -41,9 +41,18 @@ def verdict(result: Result) -> str:
         head = f"{fit} ({numbers})."
     if result.status is Status.STOPPED:
         head = f"Stopped after {_count(result.num_samples, 'sample')}. {head}"
+    if result.status is not Status.FAILED and result.prior_share is not None:
+        head += f" {percent(result.prior_share)} of the image energy comes from the prior."
     if result.warnings:
         head += f" {_count(len(result.warnings), 'warning')}."
     return harmless(head)
+
+
+def percent(share: float) -> str:
+    """Write a share in per cent with about two digits; small ones as ``below 0.1 %``."""
+    if not share >= 0.001:
+        return "Below 0.1 %"
+    return f"{100 * share:.{0 if share >= 0.0995 else 1}f} %"
 
 
 def _digits(tolerance: float) -> int:

@@ -13,8 +13,13 @@ AFFINE = np.array(
 )
 
 
-def make_result(kind="mri", slices=1, shape=(24, 20), samples=4, replaced=None, **changes):
-    """Draw random images with a masked border; every field may be replaced."""
+def make_result(
+    kind="mri", slices=1, shape=(24, 20), samples=4, replaced=None, null_share=None, **changes
+):
+    """Draw random images with a masked border; every field may be replaced.
+
+    ``null_share`` gives a null-space part of that share of the energy.
+    """
     rng = np.random.default_rng(7)
     full = (samples, slices, *shape)
     values = rng.gamma(4.0, 0.25, full)
@@ -39,7 +44,11 @@ def make_result(kind="mri", slices=1, shape=(24, 20), samples=4, replaced=None, 
         "chi_squared_tolerance": 0.02,
         "residual": residual,
     }
-    return Result(**(fields | changes | (replaced or {})))
+    fields |= changes | (replaced or {})
+    if null_share is not None:
+        mean = np.where(fields["visible"], fields["samples"].mean(0), 0)
+        fields["null_space"] = (np.sqrt(null_share) * mean).astype(values.dtype)
+    return Result(**fields)
 
 
 @pytest.fixture

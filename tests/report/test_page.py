@@ -99,7 +99,22 @@ def provenance():
             "Fits the data to the noise (chi-squared 1.01, expected 1.00 ± 0.02).",
         ),
         (
-            {"chi_squared": float("nan"), "status": Status.FAILED},
+            {"null_share": 0.14, "warnings": ("a",)},
+            "Fits the data to the noise (chi-squared 1.01, expected 1.00 ± 0.02). "
+            "14 % of the image energy comes from the prior. 1 warning.",
+        ),
+        (
+            {"null_share": 0.023},
+            "Fits the data to the noise (chi-squared 1.01, expected 1.00 ± 0.02). "
+            "2.3 % of the image energy comes from the prior.",
+        ),
+        (
+            {"null_share": 0.0},
+            "Fits the data to the noise (chi-squared 1.01, expected 1.00 ± 0.02). "
+            "Below 0.1 % of the image energy comes from the prior.",
+        ),
+        (
+            {"chi_squared": float("nan"), "status": Status.FAILED, "null_share": 0.2},
             "Failed: do not use these images (chi-squared is not a number).",
         ),
     ],
