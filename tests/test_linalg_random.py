@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from sciinv.linalg import conjugate_gradient, row_dot, row_scale
+from sciinv.linalg import conjugate_gradient, quick_dot, row_dot, row_scale
 from sciinv.random import RowNoise, as_generator, child_generators
 
 
@@ -50,6 +51,60 @@ def test_a_row_without_positive_curvature_keeps_its_iterate() -> None:
     x, _ = conjugate_gradient(lambda v: v * diagonal, b, max_iter=5, tol=1e-12)
     assert torch.allclose(x[0], torch.tensor([1.0, 0.5], dtype=torch.float64))
     assert torch.equal(x[1], torch.zeros(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e22])
+def test_conjugate_gradient_in_float32_at_any_scale(rows: int, scale: float) -> None:
+    # squares of 1e-25 and 1e22 are outside float32
+    a = spd().float()
+    b = scale * torch.randn(rows, 1, 10, generator=torch.Generator().manual_seed(4))
+    x, info = conjugate_gradient(lambda v: v @ a, b, max_iter=60, tol=1e-5)
+    exact = torch.linalg.solve(a.double(), b.double().reshape(rows, 10).T).T
+    assert float((x.double().reshape(rows, 10) - exact).norm() / exact.norm()) < 1e-3
+    assert float(info.relative_residual.max()) < 1e-4
+
+
+def test_one_row_is_solved_as_many_are() -> None:
+    a = spd()
+    b = torch.randn(2, 10, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    start = torch.ones_like(b)
+    many, _ = conjugate_gradient(lambda v: v @ a, b, start, max_iter=5, tol=1e-12)
+    one, info = conjugate_gradient(lambda v: v @ a, b[:1], start[:1], max_iter=5, tol=1e-12)
+    assert torch.allclose(one, many[:1], rtol=1e-9)
+    assert info.iterations == 5
+    assert torch.equal(start, torch.ones_like(b)), "the start was overwritten"
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("where", ["b", "map"])
+def test_numbers_that_are_none_spoil_their_row_alone(rows: int, where: str) -> None:
+    b = torch.ones(rows, 4, dtype=torch.float64)
+    diagonal = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64).repeat(rows, 1)
+    (b if where == "b" else diagonal)[0, 2] = torch.nan
+    x, info = conjugate_gradient(lambda v: v * diagonal, b, max_iter=9, tol=1e-12)
+    assert bool(x[0].isnan().all())
+    assert bool(info.relative_residual[0].isnan())
+    if rows == 2:
+        assert torch.allclose(x[1] * diagonal[1], b[1])
+
+
+def test_a_gradient_goes_through_conjugate_gradients() -> None:
+    a = spd()
+
+    def solve(b: torch.Tensor) -> torch.Tensor:
+        return conjugate_gradient(lambda v: v @ a, b, max_iter=30, tol=1e-14)[0].sum()
+
+    b = torch.ones(1, 10, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(solve(b), b)
+    exact = torch.linalg.solve(a, torch.ones(10, dtype=torch.float64))
+    assert torch.allclose(found[0], exact, rtol=1e-6)
+
+
+def test_quick_dot_is_good_to_rounding() -> None:
+    x = torch.rand(2, 3, 500_000, generator=torch.Generator().manual_seed(6))
+    assert torch.allclose(quick_dot(x, x), row_dot(x, x), rtol=1e-6, atol=0)
+    assert quick_dot(x, x).dtype == torch.float64
 
 
 def test_row_dot_accumulates_in_float64() -> None:

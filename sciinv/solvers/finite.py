@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -36,11 +37,12 @@ class FiniteCheck:
         :param cause: called if the state is not finite; names the quantity and what to check.
         :raises NumericalError: the state is not finite.
         """
-        finite = torch.isfinite(state).all()
         if not self._deferred:
-            if not bool(finite):
+            # what is not finite shows in the sum, which is one pass; a sum may overflow, so look
+            if not math.isfinite(float(state.sum())) and not bool(torch.isfinite(state).all()):
                 raise NumericalError(self._message(number, cause()))
             return
+        finite = torch.isfinite(state).all()
         now = torch.where(finite, len(self._sigmas), number)
         self._first = now if self._first is None else torch.minimum(self._first, now)
 

@@ -12,8 +12,9 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from sciinv.capabilities import Capability
-from sciinv.linalg import CGInfo, conjugate_gradient, row_dot, row_scale
+from sciinv.linalg import CGInfo, conjugate_gradient, quick_dot, row_dot, row_scale
 from sciinv.operators.likelihoods import GaussianLikelihood, Likelihood
+from sciinv.random import RowNoise
 
 Prior = Callable[..., Tensor]
 
@@ -80,6 +81,7 @@ class Problem:
         likelihood: Likelihood | None = None,
     ) -> None:
         self.scan_of_row = scan_of_row.to(y.device)
+        self._scans: list[int] = scan_of_row.tolist()
         self.sigma = sigma
         self.white = likelihood is None
         batch = y.shape[0]
@@ -129,6 +131,11 @@ class Problem:
         physics = self._scan_physics
         assert isinstance(physics, LinearPhysics)  # noqa: S101  checked by the compatibility test
         return physics.A_adjoint(self._y).contiguous().index_select(0, self.scan_of_row)
+
+    @cached_property
+    def aty_norm(self) -> Tensor:
+        """``|A^T y|`` of every row, float64."""
+        return row_dot(self.aty, self.aty).sqrt()
 
     @cached_property
     def yy(self) -> Tensor:
@@ -185,9 +192,18 @@ class Problem:
         :param start: first iterate, zero by default.
         :param tol: of the residual, relative to ``b``; one number or one per row ``(R,)``.
         """
-        weight = row_scale(tau, b) if isinstance(tau, Tensor) else b.new_tensor(tau)
+        if isinstance(tau, Tensor):
+            weight = row_scale(tau, b)
+
+            def system(v: Tensor) -> Tensor:
+                return torch.addcmul(self.normal(v), weight, v)
+        else:
+
+            def system(v: Tensor) -> Tensor:
+                return torch.add(self.normal(v), v, alpha=tau) if tau else self.normal(v)
+
         x, info = conjugate_gradient(
-            lambda v: torch.addcmul(self.normal(v), weight, v),
+            system,
             b,
             start,
             max_iter=max_iter,
@@ -195,6 +211,36 @@ class Problem:
         )
         self.solves.append(info)
         return x
+
+    def measurement_noise(self, noise: RowNoise, like: Tensor) -> Tensor:
+        """Draw standard normal noise of the measured components, ``(R, ...)``, zero elsewhere.
+
+        Only those are drawn: undersampled k-space has several times as many components, and normal
+        numbers are the dearest part of a step beside the network and the operator.
+
+        :param like: dtype and device.
+        """
+        shape = self.measurement_shape
+        if self._mask is None:
+            return noise.normal(shape, dtype=like.dtype, device=like.device)
+        out = torch.zeros((self.rows, math.prod(shape)), dtype=like.dtype, device=like.device)
+        # as many for every scan, so that a row's draws do not depend on which others there are
+        most = max(len(places) for places in self._measured)
+        drawn = noise.normal((most,), dtype=like.dtype, device=like.device)
+        if len(self._measured) == 1:
+            out.index_copy_(1, self._measured[0], drawn)
+        else:
+            for row, scan in enumerate(self._scans):
+                places = self._measured[scan]
+                out[row].index_copy_(0, places, drawn[row, : len(places)])
+        return out.reshape(self.rows, *shape)
+
+    @cached_property
+    def _measured(self) -> list[Tensor]:
+        """Flat indices of the measured components: one list for all scans, or one a scan."""
+        assert self._mask is not None  # noqa: S101  asked for with a mask only
+        shape = (self._mask.shape[0], *self.measurement_shape)
+        return [row.flatten().nonzero().squeeze(1) for row in self._mask.expand(shape)]
 
     def masked(self, v: Tensor) -> Tensor:
         """Zero the components of ``v`` that were not measured."""
@@ -205,9 +251,19 @@ class Problem:
             mask = mask.index_select(0, self.scan_of_row)
         return torch.where(mask, v, 0.0)
 
-    def residual_sq(self, x: Tensor) -> Tensor:
-        """``|y - A x|^2`` per row for a linear operator, from image-sized vectors only."""
-        value = self.yy - 2 * row_dot(x, self.aty) + row_dot(x, self.normal(x))
+    def residual(self, ax: Tensor) -> Tensor:
+        """``y - A x`` for given ``A x``, zero where nothing was measured."""
+        # ours map to zero there and say so; others may not
+        own = getattr(self.physics, "measurement_mask", None) is not None
+        return self.y - ax if own else self.masked(self.y - ax)
+
+    def residual_sq(self, x: Tensor, normal: Tensor | None = None) -> Tensor:
+        """``|y - A x|^2`` per row for a linear operator, from image-sized vectors only.
+
+        :param normal: ``A^T A x``, if it is at hand.
+        """
+        nx = self.normal(x) if normal is None else normal
+        value = self.yy - 2 * row_dot(x, self.aty) + row_dot(x, nx)
         return value.clamp_min(0)
 
     def score(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,6 +275,11 @@ class Problem:
         :returns: ``(R, C, ...)`` and ``(R,)`` float64.
         """
         ax = self.A(x)
+        if self.white:
+            # one pass over the measurements, which may be many times the image
+            residual = self.residual(ax)
+            variance = self.sigma**2
+            return self.vjp(x, residual) / variance, quick_dot(residual, residual) / variance
         residual = self.masked(self.likelihood.residual(self.y, ax))
         gradient = self.vjp(x, self.masked(self.likelihood.gradient(self.y, ax)))
         return gradient, row_dot(residual, residual)

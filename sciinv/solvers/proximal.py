@@ -40,7 +40,7 @@ def proximal_draw(
     """
     tau = (problem.sigma / r) ** 2
     moved = centre + r * noise.normal_like(centre)
-    z = noise.normal(problem.measurement_shape, dtype=centre.dtype, device=centre.device)
+    z = problem.measurement_noise(noise, centre)
     data = problem.aty + problem.sigma * problem.A_adjoint(z)
     return problem.solve(tau, data + tau * moved, moved, max_iter=max_iter, tol=tol)
 
@@ -64,7 +64,7 @@ def moment_draw(
     :param bound: of the eigenvalues of ``J``, see :func:`sciinv.solvers.krylov.floored_update`.
     """
     proposal = d + spread
-    z = noise.normal(problem.measurement_shape, dtype=d.dtype, device=d.device)
+    z = problem.measurement_noise(noise, d)
     data = problem.aty + problem.sigma * problem.A_adjoint(z)  # A^T (y + sigma_y z)
     return proposal + floored_update(
         jacobian,

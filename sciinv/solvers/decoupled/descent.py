@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from sciinv.linalg import row_dot, row_scale
+from sciinv.linalg import quick_dot, row_dot, row_scale
 from sciinv.solvers.decoupled.potential import Point, Potential
 from sciinv.solvers.problem import Problem
 
@@ -66,31 +68,40 @@ def fit_to_noise(problem: Problem, start: Tensor, *, iterations: int) -> Tensor:
     """
     if not problem.linear_white:
         return descend(Potential(problem), start, iterations=iterations, to_noise=True).x
-    x = start
-    r = problem.aty - problem.normal(x)  # A^T (y - A x)
+    x = start.clone()
+    nx = problem.normal(x)
+    r = problem.aty - nx  # A^T (y - A x)
     # |y - A x|^2 - m sigma^2, what is left to explain
-    excess = problem.residual_sq(x) - problem.count * problem.sigma**2
-    p, rr = r, row_dot(r, r)
-    floor = 1e-14 * problem.yy
+    excess = (problem.residual_sq(x, nx) - problem.count * problem.sigma**2).tolist()
+    floor = (1e-14 * problem.yy).tolist()
+    p, rr = r.clone(), row_dot(r, r)
     for _ in range(iterations):
-        active = (excess > floor) & (rr > 0)
-        # one host synchronisation an iteration; it saves whole operator calls
-        if not bool(active.any()):
+        if not any(left > least for left, least in zip(excess, floor, strict=True)):
             break
         ap = problem.normal(p)
-        curvature = row_dot(p, ap)
-        active = active & (curvature > 0)
-        bend = torch.where(active, curvature, 1.0)
-        whole = rr / bend
-        # |y - A (x + a p)|^2 falls by 2 a rr - a^2 curvature, most at `whole`
-        root = (rr**2 - bend * excess).clamp_min(0).sqrt()
-        part = excess / (rr + root).clamp_min(1e-300)
-        ends = rr**2 >= bend * excess
-        alpha = torch.where(active, torch.where(ends, part, whole), 0.0)
-        x = x + row_scale(alpha, x) * p
-        r = r - row_scale(alpha, r) * ap
-        excess = torch.where(active & ends, 0.0, excess - alpha * (2 * rr - alpha * curvature))
-        new = row_dot(r, r)
-        p = r + row_scale(torch.where(active, new / rr.clamp_min(1e-300), 0.0), p) * p
+        # one host synchronisation an iteration; it saves whole operator calls
+        found = torch.stack([rr, quick_dot(p, ap)], 1).tolist()
+        alpha = [0.0] * len(found)
+        for row, (slope, bend) in enumerate(found):
+            if excess[row] > floor[row] and slope > 0 and bend > 0:
+                alpha[row], excess[row] = _line_step(slope, bend, excess[row])
+        length = row_scale(x.new_tensor(alpha), x)
+        x.addcmul_(length, p)
+        r.addcmul_(length, ap, value=-1)
+        new = quick_dot(r, r)
+        torch.addcmul(r, row_scale(new / rr.clamp_min(1e-300), p), p, out=p)
         rr = new
     return x
+
+
+def _line_step(slope: float, bend: float, excess: float) -> tuple[float, float]:
+    """Return the step along a direction and what is left to explain after it.
+
+    ``|y - A (x + a p)|^2`` falls by ``2 a slope - a^2 bend``, most at ``slope / bend``; the step
+    ends before, where nothing is left.
+    """
+    square = slope**2 - bend * excess
+    if square >= 0:
+        return excess / (slope + math.sqrt(square)), 0.0
+    whole = slope / bend
+    return whole, excess - whole * slope

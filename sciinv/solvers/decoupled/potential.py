@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +20,14 @@ class Point:
     :param value: ``(R,)`` float64.
     :param gradient: ``(R, C, ...)``.
     :param ax: ``A x``, ``(R, ...)``.
+    :param square: ``|y - A x|^2 / sigma^2`` of white noise, ``(R,)`` float64.
     """
 
     x: Tensor
     value: Tensor
     gradient: Tensor
     ax: Tensor
+    square: Tensor | None = None
 
     def replaced(self, rows: Tensor, other: Point) -> Point:
         """Return this point with the rows of ``other`` where ``rows`` (``(R,)`` bool) is set."""
@@ -37,7 +40,9 @@ class Point:
             choose(other.value, self.value),
             choose(other.gradient, self.gradient),
             choose(other.ax, self.ax),
-        )
+            None if self.square is None or other.square is None
+            else choose(other.square, self.square),
+        )  # fmt: skip
 
 
 class Potential:
@@ -60,18 +65,28 @@ class Potential:
         """Evaluate."""
         problem, likelihood = self.problem, self.problem.likelihood
         ax = problem.A(x)
-        terms = problem.masked(likelihood.log_prob_terms(problem.y, ax))
-        value = -terms.flatten(1).sum(1)
-        gradient = -problem.vjp(x, problem.masked(likelihood.gradient(problem.y, ax)))
+        square = None
+        if problem.white:
+            # one pass over the measurements, which may be many times the image
+            residual = problem.residual(ax)
+            square = row_dot(residual, residual) / problem.sigma**2
+            value = square / 2 + problem.count * math.log(problem.sigma * math.sqrt(2 * math.pi))
+            gradient = -problem.vjp(x, residual) / problem.sigma**2
+        else:
+            terms = problem.masked(likelihood.log_prob_terms(problem.y, ax))
+            value = -terms.flatten(1).sum(1)
+            gradient = -problem.vjp(x, problem.masked(likelihood.gradient(problem.y, ax)))
         if self.centre is not None:
             away = x - self.centre
             value = value + row_dot(away, away) / (2 * self.r**2)
             gradient = gradient + away / self.r**2
-        return Point(x, value, gradient, ax)
+        return Point(x, value, gradient, ax, square)
 
     def misfit(self, point: Point) -> Tensor:
         """Squared residual over its expectation, ``(R,)`` float64; 1 fits to the noise."""
         problem, likelihood = self.problem, self.problem.likelihood
+        if point.square is not None:
+            return point.square / problem.count
         square = problem.masked(likelihood.residual(problem.y, point.ax)).double().square()
         expected = problem.masked(likelihood.expected_square(point.ax)).double()
         return square.flatten(1).sum(1) / expected.flatten(1).sum(1).clamp_min(1e-300)

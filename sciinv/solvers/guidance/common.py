@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sciinv.capabilities import Capability, operator_capabilities
-from sciinv.linalg import row_dot
+from sciinv.linalg import quick_dot
 from sciinv.operators.spectral import Spectrum, dense_spectrum, spectrum
 from sciinv.solvers.problem import Problem, select_scans
 
@@ -63,9 +63,9 @@ def correction(problem: Problem, x: Tensor, tau: float, *, max_iter: int, tol: f
     """
     aax = problem.normal(x)
     b = problem.aty - aax
-    size = row_dot(problem.aty, problem.aty).sqrt() + row_dot(aax, aax).sqrt()
+    size = problem.aty_norm + quick_dot(aax, aax).sqrt()
     rounding = 8 * torch.finfo(x.dtype).eps * size
-    relative = rounding / row_dot(b, b).sqrt().clamp_min(1e-300)
+    relative = rounding / quick_dot(b, b).sqrt().clamp_min(1e-300)
     return problem.solve(tau, b, max_iter=max_iter, tol=relative.clamp_min(tol))
 
 

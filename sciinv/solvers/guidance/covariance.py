@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sciinv.linalg import row_dot
+from sciinv.linalg import quick_dot
 from sciinv.random import RowNoise
 from sciinv.solvers.problem import Linearised, Prior
 
@@ -52,7 +52,7 @@ def trace_share(at: Linearised, noise: RowNoise, probes: int) -> Tensor:
     total = torch.zeros(at.d.shape[0], dtype=torch.float64, device=at.d.device)
     for _ in range(probes):
         z = probe(noise, at.d)
-        total = total + row_dot(z, at.jacobian(z))
+        total = total + quick_dot(z, at.jacobian(z))
     return total / (probes * at.d[0].numel())
 
 

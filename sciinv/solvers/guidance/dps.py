@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sciinv.capabilities import Capability
-from sciinv.linalg import row_dot, row_scale
+from sciinv.linalg import quick_dot, row_scale
 from sciinv.random import RowNoise
 from sciinv.solvers.base import GuidedSolver
 from sciinv.solvers.integrators import Integrator
@@ -99,12 +99,12 @@ class DPS(GuidedSolver):
             return at.d + row_scale(weight * (r_sq + 1e-24).rsqrt(), x) * pull
         # in units of the noise the residual has covariance 1 + A V A^T, V = s^2 J and J <= 1: what
         # the data show, but never more than the spread of x0 at this level can explain
-        gain = row_dot(gradient, gradient) / r_sq.clamp_min(1e-300)
+        gain = quick_dot(gradient, gradient) / r_sq.clamp_min(1e-300)
         variance = torch.minimum((r_sq / problem.count).clamp_min(1.0), 1 + s**2 * gain)
         # gradient descent on |r|^2 / 2 cannot overshoot with Polyak's step
-        polyak = r_sq / row_dot(pull, pull).clamp_min(1e-300)
+        polyak = r_sq / quick_dot(pull, pull).clamp_min(1e-300)
         factor = self.guidance_step * torch.minimum(s**2 / variance, polyak)
         move = row_scale(factor, x) * pull
-        rms = (row_dot(move, move) / move[0].numel()).sqrt()
+        rms = (quick_dot(move, move) / move[0].numel()).sqrt()
         limit = (s / rms.clamp_min(1e-300)).clamp(max=1.0)
         return at.d + row_scale(limit, move) * move

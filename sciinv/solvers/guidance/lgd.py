@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sciinv.capabilities import Capability
-from sciinv.linalg import row_dot, row_scale
+from sciinv.linalg import quick_dot, row_scale
 from sciinv.random import RowNoise
 from sciinv.solvers.guidance.covariance import check_prior_std
 from sciinv.solvers.guidance.pigdm import IsotropicGuidance
@@ -90,9 +90,9 @@ class LGD(IsotropicGuidance):
         at = self.linearise(x, s)
         gradient, deviance = self._average(at, s, problem, noise)
         pull = at.jacobian(gradient)
-        polyak = deviance / row_dot(pull, pull).clamp_min(1e-300)
+        polyak = deviance / quick_dot(pull, pull).clamp_min(1e-300)
         move = row_scale(polyak.clamp_max(s**2), x) * pull
-        rms = (row_dot(move, move) / move[0].numel()).sqrt()
+        rms = (quick_dot(move, move) / move[0].numel()).sqrt()
         limit = (s / rms.clamp_min(1e-300)).clamp(max=1.0)
         return at.d + row_scale(limit, move) * move
 
@@ -118,7 +118,8 @@ class LGD(IsotropicGuidance):
             keep, weight = torch.exp(largest - new), torch.exp(log_p - new)
             total = keep * total + weight
             square = keep * square + weight * deviance
-            gradient = row_scale(keep, gradient) * gradient + row_scale(weight, gradient) * at_draw
+            gradient.mul_(row_scale(keep, gradient))
+            gradient.addcmul_(row_scale(weight, gradient), at_draw)
             largest = new
         return gradient / row_scale(total, gradient), square / total
 

@@ -66,7 +66,7 @@ class QuadraticModel:
     def draw(self, noise: RowNoise) -> Tensor:
         """Draw from ``N(0, H)``: the gradient of the likelihood at the truth, ``A'^T W^1/2 z``."""
         y = self.problem.y
-        z = noise.normal(self.problem.measurement_shape, dtype=y.dtype, device=y.device)
+        z = self.problem.measurement_noise(noise, y)
         with torch.no_grad():
             return self.problem.vjp(self.at, self.weight.sqrt() * z).contiguous()
 

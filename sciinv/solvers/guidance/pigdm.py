@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sciinv.capabilities import Capability
-from sciinv.linalg import row_dot, row_scale
+from sciinv.linalg import quick_dot, row_scale
 from sciinv.random import RowNoise
 from sciinv.solvers.base import GuidedSolver, Step
 from sciinv.solvers.guidance.covariance import (
@@ -180,7 +180,9 @@ class PiGDM(IsotropicGuidance):
         d, u, pull, r_sq = self._guidance(x, s, problem)
         weight = s**2 / r_sq
         if self.limit:
-            weight = torch.minimum(weight, row_dot(u, u) / row_dot(pull, pull).clamp_min(1e-300))
+            weight = torch.minimum(
+                weight, quick_dot(u, u) / quick_dot(pull, pull).clamp_min(1e-300)
+            )
         return d + row_scale(weight, x) * pull
 
     def _guidance(

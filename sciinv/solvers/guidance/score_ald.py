@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from sciinv.capabilities import Capability
-from sciinv.linalg import row_dot, row_scale
+from sciinv.linalg import quick_dot, row_scale
 from sciinv.random import RowNoise
 from sciinv.solvers.base import Solver, Step
 from sciinv.solvers.guidance.common import DATA_NEEDS
@@ -108,7 +108,7 @@ class ScoreALD(Solver):
             score = (d - x) / s**2
             pull = problem.aty - problem.normal(x)
             if self.step_rule == "paper":
-                ratio = row_dot(score, score) / row_dot(pull, pull).clamp_min(1e-300)
+                ratio = quick_dot(score, score) / quick_dot(pull, pull).clamp_min(1e-300)
                 pull = row_scale(_PAPER_PULL * ratio.sqrt(), x) * pull
             else:
                 pull = pull / variance

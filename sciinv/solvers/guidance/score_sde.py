@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sciinv.capabilities import Capability
-from sciinv.linalg import row_dot, row_scale
+from sciinv.linalg import quick_dot, row_scale
 from sciinv.random import RowNoise
 from sciinv.solvers.base import Step
 from sciinv.solvers.guidance.common import check_share
@@ -130,7 +130,7 @@ class ScoreSDE(ProjectionSolver):
         """Make one Langevin step; its size comes from the norms of each row."""
         z = noise.normal_like(x)
         score = (d - x) / s**2
-        squared = row_dot(z, z) / row_dot(score, score).clamp_min(1e-300)
+        squared = quick_dot(z, z) / quick_dot(score, score).clamp_min(1e-300)
         if self.soft:
             # a weak pull of the data cannot hold a state that walks further than its noise
             squared = squared.clamp(max=s**2)

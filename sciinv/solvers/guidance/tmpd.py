@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sciinv.capabilities import Capability
-from sciinv.linalg import row_dot, row_scale
+from sciinv.linalg import quick_dot, row_scale
 from sciinv.random import RowNoise
 from sciinv.solvers.base import GuidedSolver
 from sciinv.solvers.guidance.covariance import check_choice
@@ -114,6 +114,6 @@ class TMPD(GuidedSolver):
             pull = at.jacobian(problem.A_adjoint(scaled))
         weight = torch.full((x.shape[0],), s**2, dtype=torch.float64, device=x.device)
         if self.limit:
-            most = row_dot(residual, scaled) / row_dot(pull, pull).clamp_min(1e-300)
+            most = quick_dot(residual, scaled) / quick_dot(pull, pull).clamp_min(1e-300)
             weight = torch.minimum(weight, most)
         return at.d + row_scale(weight, x) * pull
