@@ -9,7 +9,19 @@ from typing import Any, Protocol, cast
 from sciinv.data import native
 from sciinv.data.checks import check_scan
 from sciinv.data.files import bart_pair_of, check_regular_file, reading
-from sciinv.data.formats import bart, dxchange, fastmri, hdf5, ismrmrd, matlab, npy, npz, tiff, twix
+from sciinv.data.formats import (
+    bart,
+    dxchange,
+    fastmri,
+    hdf5,
+    ismrmrd,
+    matlab,
+    npy,
+    npz,
+    nxtomo,
+    tiff,
+    twix,
+)
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar, find_sidecar, read_sidecar
 from sciinv.errors import DataError
@@ -36,7 +48,7 @@ class Format(Protocol):
 #: Entry-point group of formats that other packages provide.
 ENTRY_POINTS = "sciinv.formats"
 # in this order: layouts that describe themselves first, bare arrays (which need a side-car) last
-_SELF_DESCRIBING: tuple[Any, ...] = (native, fastmri, ismrmrd, dxchange, twix, bart)
+_SELF_DESCRIBING: tuple[Any, ...] = (native, fastmri, ismrmrd, dxchange, nxtomo, twix, bart)
 _BARE: tuple[Any, ...] = (npy, npz, matlab, tiff, hdf5)
 #: Every built-in format in the order in which it is asked.
 ALL_FORMATS: tuple[Format, ...] = cast(tuple[Format, ...], (*_SELF_DESCRIBING, *_BARE))
@@ -78,7 +90,7 @@ def load(
 ) -> Scan:
     """Read a scan, recognised by its content, in a process of its own.
 
-    Formats: sciinv's own HDF5, fastMRI HDF5, ISMRMRD HDF5, DXchange HDF5, Siemens raw
+    Formats: sciinv's own HDF5, fastMRI HDF5, ISMRMRD HDF5, DXchange and NXtomo HDF5, Siemens raw
     data, BART pairs (by either file or their stem), and bare arrays (.npy, .npz, MATLAB 5, TIFF,
     HDF5 data sets) that a side-car describes; others by entry point.
 
