@@ -11,6 +11,7 @@ from sciinv.data.checks import check_scan
 from sciinv.data.files import bart_pair_of, check_regular_file, reading
 from sciinv.data.formats import (
     bart,
+    cxi,
     dxchange,
     fastmri,
     hdf5,
@@ -48,7 +49,7 @@ class Format(Protocol):
 #: Entry-point group of formats that other packages provide.
 ENTRY_POINTS = "sciinv.formats"
 # in this order: layouts that describe themselves first, bare arrays (which need a side-car) last
-_SELF_DESCRIBING: tuple[Any, ...] = (native, fastmri, ismrmrd, dxchange, nxtomo, twix, bart)
+_SELF_DESCRIBING: tuple[Any, ...] = (native, fastmri, ismrmrd, dxchange, nxtomo, cxi, twix, bart)
 _BARE: tuple[Any, ...] = (npy, npz, matlab, tiff, hdf5)
 #: Every built-in format in the order in which it is asked.
 ALL_FORMATS: tuple[Format, ...] = cast(tuple[Format, ...], (*_SELF_DESCRIBING, *_BARE))
@@ -90,9 +91,9 @@ def load(
 ) -> Scan:
     """Read a scan, recognised by its content, in a process of its own.
 
-    Formats: sciinv's own HDF5, fastMRI HDF5, ISMRMRD HDF5, DXchange and NXtomo HDF5, Siemens raw
-    data, BART pairs (by either file or their stem), and bare arrays (.npy, .npz, MATLAB 5, TIFF,
-    HDF5 data sets) that a side-car describes; others by entry point.
+    Formats: sciinv's own HDF5, fastMRI HDF5, ISMRMRD HDF5, DXchange and NXtomo HDF5, CXI,
+    Siemens raw data, BART pairs (by either file or their stem), and bare arrays (.npy, .npz,
+    MATLAB 5, TIFF, HDF5 data sets) that a side-car describes; others by entry point.
 
     :param path: the file.
     :param sidecar: TOML file that describes a bare array, or completes a file (pixel size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sciinv.data.scan import DiffractionGeometry, Scan
 from sciinv.data.sidecar import Sidecar
 from sciinv.errors import DataError
 
-__all__ = ["diffraction_scan", "object_shape"]
+__all__ = ["diffraction_of", "diffraction_scan", "object_shape"]
 
 
 def object_shape(
@@ -30,8 +31,8 @@ def diffraction_scan(
 ) -> Scan:
     """Build the scan of patterns whose axes are among slice, frame, row, column.
 
-    :raises DataError: other axes or dtype, negative counts, an empty pattern, a centre or mask that
-        does not fit.
+    :raises DataError: other axes, no quantity, a mask that does not fit, and as
+        :func:`diffraction_of`.
     """
     if axes[-2:] != ("row", "column"):
         raise DataError(
@@ -44,12 +45,34 @@ def diffraction_scan(
         raise DataError(
             sidecar.path, "quantity", found="no such key", expected='"counts" or "amplitude"'
         )
-    if array.dtype.kind not in "fiu":
-        raise DataError(path, "pattern", found=f"dtype {array.dtype}", expected="real numbers")
-    notes: list[str] = []
     if "slice" not in axes:
         array, axes = array[None], ("slice", *axes)
-    valid = _mask(path, sidecar, array)
+    return diffraction_of(path, sidecar, array, axes, form, valid=_mask(path, sidecar, array))
+
+
+def diffraction_of(
+    path: Path,
+    sidecar: Sidecar,
+    array: NDArray[Any],
+    axes: tuple[str, ...],
+    form: str,
+    *,
+    valid: NDArray[np.bool_] | None,
+    reach: tuple[float, float] | None = None,
+    notes: Sequence[str] = (),
+) -> Scan:
+    """Build the scan of patterns whose first axis is the slice.
+
+    :param valid: False where a pixel is unusable, shape of ``array``.
+    :param reach: mm along rows and columns, wavelength times distance over the detector's pixel:
+        an object pixel is this over the number of pixels of the pattern. A side-car's voxel size
+        comes first.
+    :raises DataError: a dtype that is not real, negative counts, an empty pattern, a centre that
+        does not fit.
+    """
+    if array.dtype.kind not in "fiu":
+        raise DataError(path, "pattern", found=f"dtype {array.dtype}", expected="real numbers")
+    notes = list(notes)
     if valid is not None:
         array = np.where(valid, array, 0)
     check_finite(array, path, "pattern")
@@ -85,6 +108,9 @@ def diffraction_scan(
     shape, oversampling = _object(sidecar, pattern, notes)
     # amplitudes whose squares add up to the counts of the pattern
     voxel, units = sidecar.voxel_size, "sqrt(counts)"
+    if voxel is None and reach is not None and len(pattern) == 2:
+        rows, columns = reach[0] / pattern[0], reach[1] / pattern[1]
+        voxel = (max(rows, columns), rows, columns)
     if voxel is None:
         voxel, units = (1.0, 1.0, 1.0), "sqrt(counts)/pixel"
         notes.append("the pixel size of the object is not stated: lengths are in pixels")
