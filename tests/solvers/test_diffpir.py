@@ -50,7 +50,14 @@ def test_white_priors_are_exact_in_the_limit_of_many_steps() -> None:
 
     def off(steps, **knobs):  # noqa: ANN202
         solver = DiffPIR(
-            white, steps=steps, sigma_max=30.0, sigma_min=0.002, cg=100, tol=1e-12, **knobs
+            white,
+            lam=1.0,
+            steps=steps,
+            sigma_max=30.0,
+            sigma_min=0.002,
+            cg=100,
+            tol=1e-12,
+            **{"eta_renoise": 0.0, **knobs},
         )
         law = affine_law(solver, case.y, case.physics)
         return deviation(law, exact.mean, exact.covariance())
@@ -93,7 +100,7 @@ def test_steps_agree_with_deepinv() -> None:
         theirs(y, physics, seed=1)
     # their weight is that of a squared norm without its half, with levels of [-1, 1]:
     # 2 lambda sigma_y^2 / (2 s)^2 is half of lambda in consistent units
-    ours = DiffPIR(prior, lam=lam / 2, width="sigma", tol=1e-7)
+    ours = DiffPIR(prior, lam=lam / 2, width="sigma", eta_renoise=0.0, tol=1e-7)
     problem = Problem(y, physics, ONE, 0.05)
     assert len(states) == 6
     for (x, s), (expected, s_next) in zip(states, states[1:], strict=False):

@@ -29,10 +29,11 @@ class DiffPIR(Solver):
     :math:`\hat x` is :math:`E[x_0\mid x_\sigma, y]` if :math:`x_0` given the state is
     :math:`N(D, r^2 I)`. ``width="vp"`` (default) takes
     :math:`r^2=\sigma^2/(1+\sigma^2)/\lambda`, its spread for an image of unit variance;
-    ``"sigma"`` the published :math:`\sigma^2/\lambda`. With :math:`\eta=0` (default) the step is
-    Euler's of the probability-flow ODE; the published noise (``eta_renoise**2 = zeta``, 0.1 for
-    deblurring, 0.25 for super-resolution, 1 for inpainting) loses variance that no number of steps
-    brings back.
+    ``"sigma"`` the published :math:`\sigma^2/\lambda`. Images are smoother, so less uncertain, than
+    white ones: :math:`\lambda=2` by default. With :math:`\eta=0` the step is Euler's of the
+    probability-flow ODE; the published noise (``eta_renoise**2 = zeta``, 0.1 for deblurring, the
+    default, 0.25 for super-resolution, 1 for inpainting) lets samples change modes and costs
+    variance that no number of steps brings back.
 
     Cost per step: one forward, then up to ``cg`` A^T A (linear operator and white noise), else
     ``descent`` A and vjps of A.
@@ -50,7 +51,7 @@ class DiffPIR(Solver):
     needs: ClassVar[frozenset[Capability]] = frozenset(
         {Capability.DIFFERENTIABLE, Capability.LIKELIHOOD}
     )
-    exact_for: ClassVar[str] = "white priors of unit variance, as steps grow"
+    exact_for: ClassVar[str] = "white priors of unit variance, lam=1, eta_renoise=0, as steps grow"
     reference: ClassVar[str] = (
         "Zhu, Zhang, Liang, Cao, Wen, Timofte, Van Gool, Denoising Diffusion Models for "
         "Plug-and-Play Image Restoration, CVPRW 2023, arXiv 2305.08995"
@@ -61,9 +62,9 @@ class DiffPIR(Solver):
         prior: Prior,
         *,
         steps: int = 100,
-        lam: float = 1.0,
+        lam: float = 2.0,
         width: Width = "vp",
-        eta_renoise: float = 0.0,
+        eta_renoise: float = 0.1**0.5,
         cg: int = 50,
         tol: float = 1e-4,
         descent: int = 20,

@@ -91,6 +91,24 @@ def data_floor(problem: Problem, least: float) -> float:
     return max(least, problem.sigma / problem.norm)
 
 
+def spectral_floor(problem: Problem, least: float) -> float:
+    """Return what the data leave open along the directions that they measure, at least ``least``.
+
+    Root mean square of the posterior standard deviation of a white image of unit variance over the
+    measured directions, ``(sigma_y/S)^2 / (1 + (sigma_y/S)^2)``, all scans together. Where all of
+    them are measured alike it is about ``sigma_y / S``. A method that takes a mean for the image
+    adds to its error at every level below the noise of a direction, and where singular values
+    differ most directions are noisier than the best one.
+    """
+    scans = torch.arange(problem._y.shape[0], device=problem._y.device)
+    everything = Problem(problem._y, problem._scan_physics, scans, problem.sigma)
+    values = problem_spectrum(everything).values.double()
+    ratio = problem.sigma**2 / values[values > 0].square()
+    if ratio.numel() == 0:
+        return least
+    return max(least, float((ratio / (1 + ratio)).mean().sqrt()))
+
+
 def renoise_shares(eta: float | None, s: float, s_next: float) -> tuple[float, float]:
     """Return the share of re-drawn noise along free directions and along noisily measured ones.
 

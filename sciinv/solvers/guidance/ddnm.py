@@ -23,6 +23,7 @@ from sciinv.solvers.guidance.common import (
     data_step,
     problem_spectrum,
     renoise_shares,
+    spectral_floor,
 )
 from sciinv.solvers.problem import Prior, Problem
 from sciinv.solvers.schedule import Schedule
@@ -53,9 +54,10 @@ class DDNM(Solver):
 
     :param prior: denoiser ``D(x, sigma)``.
     :param steps: noise levels.
-    :param sigma_min: last level above zero; by default ``sigma_y / |A|``, not below the prior's
-        smallest: further down no direction of the data is better than the level, and every
-        denoising only shrinks the image again.
+    :param sigma_min: last level above zero, not below the prior's smallest: further down the data
+        are no better than the level, and every denoising only shrinks the image again. By default
+        ``sigma_y / |A|``, with the SVD the root mean square of what the data leave open along the
+        directions that they measure, for a white image of unit variance.
     :param eta_renoise: share of re-drawn noise, 0 to 1; 0.85 in the paper. By default (``None``)
         that of ancestral steps, :math:`\eta^2 = 1 - s'^2/s^2`; with the SVD 0.85 along directions
         measured with more noise than :math:`s'`.
@@ -116,7 +118,10 @@ class DDNM(Solver):
 
     def _default_sigma_min(self, problem: Problem) -> float:
         floor = super()._default_sigma_min(problem)
-        return floor if self.noiseless else data_floor(problem, floor)
+        if self.noiseless:
+            return floor
+        decomposed = self.noisy != "smooth" and has_spectrum(problem.physics)
+        return (spectral_floor if decomposed else data_floor)(problem, floor)
 
     def levels(self, problem: Problem) -> list[float]:
         """Noise levels; with time travel some come again."""

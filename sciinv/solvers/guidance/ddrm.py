@@ -14,11 +14,12 @@ from sciinv.random import RowNoise
 from sciinv.solvers.base import Solver, Step
 from sciinv.solvers.guidance.common import (
     DATA_NEEDS,
+    PAPER_ETA,
     ROUNDING,
     check_share,
-    data_floor,
     problem_spectrum,
     renoise_shares,
+    spectral_floor,
 )
 from sciinv.solvers.problem import Prior, Problem
 from sciinv.solvers.schedule import Schedule
@@ -45,13 +46,15 @@ class DDRM(Solver):
     Cost per step: one forward, one V, one V^T; no A.
 
     :param prior: denoiser ``D(x, sigma)``.
-    :param steps: noise levels.
-    :param sigma_min: last level above zero; by default ``sigma_y / |A|``, not below the prior's
-        smallest: further down no direction of the data is better than the level, and every
+    :param steps: noise levels; the paper's 20 are too few for a sample to change modes.
+    :param sigma_min: last level above zero, not below the prior's smallest; by default the root
+        mean square of what the data leave open along the directions that they measure, for a white
+        image of unit variance: further down most directions are noisier than the level, and every
         denoising only shrinks the image again.
-    :param eta_renoise: share of re-drawn noise, 0 to 1; 0.85 in the paper. By default (``None``)
-        0.85 along measured directions, and along the others that of ancestral steps,
-        :math:`\eta^2 = 1 - s'^2/s^2`, with which their spread is right for small steps.
+    :param eta_renoise: share of re-drawn noise, 0 to 1; 0.85, the paper's, by default: samples
+        change modes. ``None`` is 0.85 along measured directions, and along the others that of
+        ancestral steps, :math:`\eta^2 = 1 - s'^2/s^2`, with which their spread is right for small
+        steps.
     :param eta_b: weight of the data along well-measured directions, 0 to 1.
     """
 
@@ -66,8 +69,8 @@ class DDRM(Solver):
         self,
         prior: Prior,
         *,
-        steps: int = 20,
-        eta_renoise: float | None = None,
+        steps: int = 100,
+        eta_renoise: float | None = PAPER_ETA,
         eta_b: float = 1.0,
         sigma_min: float | None = None,
         sigma_max: float | None = None,
@@ -91,7 +94,7 @@ class DDRM(Solver):
 
     def _default_sigma_min(self, problem: Problem) -> float:
         floor = super()._default_sigma_min(problem)
-        return floor if self.noiseless else data_floor(problem, floor)
+        return floor if self.noiseless else spectral_floor(problem, floor)
 
     def init(self, problem: Problem, noise: RowNoise, sigma: float, start: Tensor) -> Tensor:
         """Return the data noised to the first level where they are better than it."""
