@@ -17,8 +17,8 @@ from sciinv import reconstruct
 from sciinv.baselines import cg_sense, sirt
 from sciinv.priors import load as load_prior
 from sciinv.reconstruction.build import build_model
+from sciinv.reconstruction.choices import DEFAULT_PRIORS
 from sciinv.reconstruction.effort import QUICK_STEPS
-from sciinv.reconstruction.job import DEFAULT_PRIORS
 from sciinv.reconstruction.model import Model
 from sciinv.reconstruction.refine import can_refine, refine_maps
 from sciinv.solvers import DPS, PnPHQS

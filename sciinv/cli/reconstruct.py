@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from sciinv.cli.console import Console
-    from sciinv.reconstruction.job import Plan
+    from sciinv.reconstruction.parts import Plan
 
 _BUDGET = 300.0
 _TITLES = {"mri": "MRI scan", "ct": "CT scan", "diffraction": "Diffraction scan"}

@@ -25,6 +25,7 @@ def build_model(
     scale: float | None = None,
     seed: int = 0,
     coils: Coils | None = None,
+    starts: int | None = None,
     say: Callable[[str, str], None] = lambda phase, text: None,
 ) -> Model:
     """Build the model of slice ``index``: coil maps, noise level and scale from the scan itself.
@@ -33,6 +34,7 @@ def build_model(
     :param scale: intensity scale; replaces the estimate.
     :param seed: of the random starts of iterative phasing.
     :param coils: MRI: compression and whitening of the coils.
+    :param starts: random starts of iterative phasing; a few if not given.
     :param say: told ``(phase, sentence)`` what was found.
     """
     geometry, chosen = scan.geometry, coils or Coils()
@@ -46,5 +48,5 @@ def build_model(
                 scan.source, "noise", found="a noise level or a scale",
                 expected="neither: the noise of photon counts is known, and their scale is found",
             )  # fmt: skip
-        return diffraction_model(scan, geometry, index, seed, say)
+        return diffraction_model(scan, geometry, index, seed, say, starts)
     return ct_model(scan, geometry, index, noise_std, scale, say)

@@ -42,7 +42,8 @@ from sciinv.reconstruction.model import Model
 from sciinv.result import StdCalibration
 
 if TYPE_CHECKING:
-    from sciinv.reconstruction.job import Job, Plan, Slice
+    from sciinv.reconstruction.job import Job
+    from sciinv.reconstruction.parts import Plan, Slice
 
 FEWEST_UNITS = 8
 _EVERY = 5
@@ -148,10 +149,19 @@ def calibrate_job(
         reason = f"it would have taken {seconds:.0f} s more; a larger time budget allows it"
         found = StdCalibration(reason=reason)
     else:
+        index = job.indices[middle]
+        # a slice from disk has no model: it is made again only where it is needed
+        impossible = units_of(job.scan, index)
+        if isinstance(impossible, str):
+            return _told(job, StdCalibration(reason=impossible), begin)
         found = calibrate(
-            job.scan, job.indices[middle], parts[middle].model,
+            job.scan, index, job.model_of(index, parts[middle]),
             lambda model: job.redraw(model, effort, generator), seed=seed,
         )  # fmt: skip
+    return _told(job, found, begin)
+
+
+def _told(job: Job, found: StdCalibration, begin: float) -> StdCalibration:
     job.progress.phase("std", found.text, job.timed("calibration", begin))
     return found
 

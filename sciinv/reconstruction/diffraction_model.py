@@ -37,6 +37,7 @@ def diffraction_model(
     index: int,
     seed: int,
     say: Callable[[str, str], None],
+    starts: int | None = None,
 ) -> Model:
     """Build the model of one pattern around the best of a few runs of iterative phasing.
 
@@ -56,7 +57,7 @@ def diffraction_model(
 
     whole = operator(tuple(geometry.image_shape))
     generator = torch.Generator().manual_seed(seed)
-    starts = _STARTS if len(pattern) == 2 else _VOLUME_STARTS
+    starts = starts or (_STARTS if len(pattern) == 2 else _VOLUME_STARTS)
     image, info = hio(
         counts, whole, starts=starts, threshold=_THRESHOLD, generator=generator, return_info=True
     )
@@ -93,7 +94,7 @@ def diffraction_model(
     return Model(
         counts, physics, scale, 1.0, _AMPLITUDE_STD, 0.0, pattern, visible,
         start=start, start_level=_START_LEVEL, noise_model=noise_model,
-        warnings=warnings,
+        residuals=info.r_factors.numpy(), warnings=warnings,
     )  # fmt: skip
 
 

@@ -5,29 +5,37 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from deepinv.physics import LinearPhysics
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sciinv.baselines import cg_sense, fbp
 from sciinv.data.load import load
 from sciinv.data.scan import CTGeometry, MRIGeometry, Scan
-from sciinv.errors import DataError, SciinvError
-from sciinv.priors import SliceWise, fast_dtype
-from sciinv.priors import load as load_prior
+from sciinv.errors import DataError
+from sciinv.priors import SliceWise
 from sciinv.reconstruction.build import build_model
+from sciinv.reconstruction.checkpoint import Checkpoint
+from sciinv.reconstruction.choices import (
+    Precision,
+    check_restarts,
+    resolve_prior,
+    resolve_solver,
+)
+from sciinv.reconstruction.digest import prior_digest, scan_digest
+from sciinv.reconstruction.draw import draw
 from sciinv.reconstruction.effort import QUICK_STEPS, Effort, few_views, fit, fit_named, measure
 from sciinv.reconstruction.model import Model
 from sciinv.reconstruction.mri_model import Coils
 from sciinv.reconstruction.null_space import null_space
 from sciinv.reconstruction.outline import default_solver
+from sciinv.reconstruction.parts import Plan, Slice, Stopped
 from sciinv.reconstruction.progress import Progress
 from sciinv.reconstruction.provenance import (
     START_LEVEL,
@@ -40,14 +48,9 @@ from sciinv.reconstruction.provenance import (
 from sciinv.reconstruction.refine import can_refine, refine_maps
 from sciinv.report.plain import plain
 from sciinv.result import Result, Status
-from sciinv.solvers import DPS, MMT, STOP, PnPHQS, Solver, StepInfo, available
+from sciinv.solvers import DPS, MMT, STOP, PnPHQS, Solver, StepInfo
 from sciinv.solvers.problem import Prior
 
-# names of shipped priors, by the kind of scan
-DEFAULT_PRIORS = {"mri": "mri", "ct": "ct", "diffraction": "generic"}
-# what the network of a prior that is loaded by name computes in
-Precision = Literal["auto", "32", "bf16"]
-_DTYPES = {"32": None, "bf16": torch.bfloat16}
 _SENSE_LAMBDA = 0.01
 _DPS_STEPS = 40
 _CAUSES = {
@@ -60,41 +63,6 @@ _BASELINES = {
     "ct": "filtered back-projection",
     "diffraction": "hybrid input-output",
 }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do, before it does it.
-
-    :param solver: name of the sampler.
-    :param seconds: expected time of sampling, all slices.
-    :param memory: expected peak of memory in bytes, roughly.
-    """
-
-    solver: str
-    prior: str
-    effort: Effort
-    slices: int
-    noise: float
-    scale: float
-    seconds: float
-    memory: int
-
-
-@dataclass(frozen=True)
-class Slice:
-    """What one slice gave."""
-
-    samples: NDArray[Any]
-    baseline: NDArray[Any]
-    estimate: NDArray[Any] | None
-    visible: NDArray[np.bool_]
-    residual: NDArray[np.float32]
-    chi_squared: float
-    count: int
-    nfe: int
-    model: Model
-    null_space: NDArray[Any] | None = None
 
 
 class Job:
@@ -110,15 +78,18 @@ class Job:
         coils: Coils,
         refine_maps: bool = True,
         precision: Precision = "auto",
+        restarts: int | None = None,
     ) -> None:
         self.progress = progress
+        self.precision = precision
         self.refine_maps = refine_maps
         self.coils = coils
         self.timings: dict[str, float] = {}
         self.warnings: list[str] = []
         self.stopped = False
-        self.used: list[type[Solver]] = []
+        self.citations: list[str] = []
         self.start: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {}
         self.scan = scan if isinstance(scan, Scan) else load(scan)
         self.indices = list(range(self.scan.num_slices))[slices or slice(None)]
         if not self.indices:
@@ -130,12 +101,100 @@ class Job:
             )
         self.kind = self.scan.kind
         self.channels = 1 if self.kind == "ct" else 2
-        self.prior_name, self.prior = _resolve_prior(prior, self.kind, self.channels, precision)
+        self.prior_name, self.prior = resolve_prior(prior, self.kind, self.channels, precision)
+        self._network = self.prior
         if len(self.scan.image_shape) == 3:
             self.prior = SliceWise(self.prior)
         self.local = solver is None
-        self.solver_name, self.make = _resolve_solver(solver or default_solver(self.scan)[0])
+        self.solver_name, self.make = resolve_solver(solver or default_solver(self.scan)[0])
         self.baseline_name = _BASELINES[self.kind]
+        self.restarts = check_restarts(restarts, self.scan)
+        self.asked: dict[str, int] = {}
+        self._given: tuple[float | None, float | None, int] = (None, None, 0)
+
+    def ask(
+        self,
+        *,
+        noise_std: float | None = None,
+        scale: float | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        krylov: int | None = None,
+    ) -> None:
+        """Take note of what the user fixed."""
+        accepted = inspect.signature(self.make).parameters
+        given = {"steps": steps, "krylov": krylov}
+        self.asked = {k: v for k, v in given.items() if v is not None and k in accepted}
+        self._given = (noise_std, scale, seed)
+
+    def identity(self, **settings: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Everything that the samples depend on: scan, prior, settings, versions.
+
+        :param settings: those that this object does not know.
+        """
+        named = None if self.local else plain(self.make(self.prior, **self.asked).settings())
+        noise, scale, seed = self._given
+        own = {
+            "scan": scan_digest(self.scan),
+            "slices": f"{self.indices[0]} to {self.indices[-1]}",
+            "prior": prior_digest(self._network),
+            "solver": self.solver_name if named is None else f"{self.solver_name} {named}",
+            "seed": seed,
+            "noise": noise,
+            "scale": scale,
+            "coils": self.coils.number,
+            "prewhiten": self.coils.prewhiten,
+            "refine maps": self.refine_maps,
+            "precision": self.precision,
+            "restarts": self.restarts,
+        }
+        packages = {name: number for name, number in versions().items() if name != "python"}
+        return {**own, **settings, **packages}
+
+    @property
+    def dtype(self) -> str | None:
+        """What the network of the prior computes in, where that was chosen."""
+        found = getattr(self._network, "inference_dtype", None)
+        return None if found is None else str(found).removeprefix("torch.")
+
+    @dtype.setter
+    def dtype(self, name: str | None) -> None:
+        """Compute in what another machine chose."""
+        for prior in (self._network, self.prior):
+            if hasattr(prior, "inference_dtype"):
+                prior.inference_dtype = torch.bfloat16 if name == "bfloat16" else None
+
+    def state(self, seconds: float) -> dict[str, Any]:
+        """What was found and said so far: goes to disk with every slice.
+
+        :param seconds: since the run began.
+        """
+        return {
+            "warnings": self.warnings,
+            "timings": self.timings,
+            "start": self.start,
+            "settings": plain(self.settings),
+            "citations": self.citations,
+            "seconds": seconds,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> float:
+        """Take over the state of an interrupted run; return the seconds that it took."""
+        self.warnings = list(state["warnings"])
+        self.timings = dict(state["timings"])
+        self.start, self.settings = dict(state["start"]), dict(state["settings"])
+        self.citations = list(state["citations"])
+        return float(state["seconds"])
+
+    @property
+    def runs(self) -> int:
+        """Runs for every sample; of the default solver it is phasing that is started anew."""
+        return 1 if self.local else self.restarts or 1
+
+    def check(self) -> None:
+        """End the work at hand if the user asked for it."""
+        if self.progress.interrupted:
+            raise Stopped
 
     def timed(self, phase: str, begin: float) -> float:
         """Add the time since ``begin`` to a phase and return it."""
@@ -143,10 +202,22 @@ class Job:
         self.timings[phase] = self.timings.get(phase, 0.0) + seconds
         return seconds
 
-    def model(self, index: int, noise_std: float | None, scale: float | None, seed: int) -> Model:
-        """Build the model of one slice."""
+    def model(
+        self,
+        index: int,
+        noise_std: float | None,
+        scale: float | None,
+        seed: int,
+        *,
+        again: bool = False,
+    ) -> Model:
+        """Build the model of one slice.
+
+        :param again: nothing is told that was told before.
+        """
+        self.check()
         begin = time.perf_counter()
-        first = index == self.indices[0]
+        first = index == self.indices[0] and not again
 
         def say(phase: str, text: str) -> None:
             if first:
@@ -159,6 +230,7 @@ class Job:
             scale=scale,
             seed=seed,
             coils=self.coils,
+            starts=self.restarts if self.local else None,
             say=say,
         )
         self.timed("model", begin)
@@ -166,8 +238,19 @@ class Job:
             self.warnings += model.warnings
         return model
 
+    def model_of(self, index: int, part: Slice) -> Model:
+        """Return the model of a slice as it was sampled; made again if the slice is from disk."""
+        if part.model is not None:
+            return part.model
+        model = self.model(index, *self._given, again=True)
+        model, _ = self.refine(model, self.baseline(model), False)
+        if self.local and part.start is not None:
+            model, _ = _with_noise_of_fit(model, torch.from_numpy(part.start))
+        return model
+
     def baseline(self, model: Model) -> Tensor:
         """Make the classical preview in the prior's scale."""
+        self.check()
         begin = time.perf_counter()
         made = model.preview if model.start is None else model.start
         if made is not None:
@@ -207,9 +290,6 @@ class Job:
         budget: float,
     ) -> Plan:
         """Choose the effort for the time budget."""
-        accepted = inspect.signature(self.make).parameters
-        given = {"steps": steps, "krylov": krylov}
-        self.asked = {k: v for k, v in given.items() if v is not None and k in accepted}
         cost = measure(model, self.prior)
         geometry = self.scan.geometry
         share = budget / len(self.indices)
@@ -227,8 +307,10 @@ class Job:
             what = f"{effort.steps} steps, Krylov {effort.krylov}"
         else:
             # a named solver keeps its own steps: only the number of samples is fitted
-            effort = fit_named(self._solver(model), cost, share, num_samples)
-            what = f"{effort.steps} steps"
+            runs = self.runs
+            effort = fit_named(self._solver(model), cost, share / runs, num_samples)
+            effort = replace(effort, seconds=runs * effort.seconds)
+            what = f"{effort.steps} steps" + (f", the best of {runs} runs each" if runs > 1 else "")
         seconds = effort.seconds * len(self.indices)
         if seconds > 1.2 * budget:
             self.warnings.append(
@@ -257,8 +339,12 @@ class Job:
         generator: torch.Generator,
         position: int,
         max_batch: int | None,
+        store: Checkpoint | None = None,
     ) -> Slice:
-        """Draw the samples of one slice."""
+        """Draw the samples of one slice.
+
+        :param store: keeps every finished batch of samples, and may have some already.
+        """
         effort = plan.effort
         shown = model.to_physical(baseline)[0]
         model, image = self.refine(model, baseline, position == 0)
@@ -288,42 +374,37 @@ class Job:
             begin = time.perf_counter()
         solver = self._solver(model, effort)
         self.settings = solver.settings()
-        if type(solver) not in self.used:
-            self.used.insert(0, type(solver))
-
-        def callback(info: StepInfo) -> object:
-            total = info.steps * info.blocks * plan.slices
-            done = position * info.steps * info.blocks + info.block * info.steps + info.step
-            return self.progress.step(done, total, info)
-
-        samples, info = solver.sample(
-            model.y,
-            model.physics,
-            effort.num_samples,
-            generator=generator,
-            init=start,
-            max_batch=max_batch,
-            callback=callback,
-            return_info=True,
-        )
-        self.stopped = self.stopped or info.stopped
+        self._cite(type(solver), first=True)
+        drawn, stopped = draw(
+            solver, model, effort.num_samples, runs=self.runs, max_batch=max_batch, start=start,
+            generator=generator, store=store or Checkpoint(None, {}), index=self.indices[position],
+            progress=self.progress, place=(position, plan.slices),
+        )  # fmt: skip
+        self.stopped = self.stopped or stopped
         self.timed("sampling", begin)
+        samples = torch.from_numpy(drawn.samples)
         mean = samples.mean(0) if len(samples) else torch.zeros(1, *model.physics.img_size)
         begin = time.perf_counter()
         added = null_space(model, mean)
         self.timed("null space", begin)
-        chi = float(info.chi_squared.mean()) if info.chi_squared is not None else float("nan")
         return Slice(
-            model.to_physical(samples[:, 0]) if len(samples) else np.zeros((0,)),
-            shown,
-            None if estimate is None else model.to_physical(estimate)[0],
-            model.visible,
-            model.residual_map(mean),
-            chi,
-            model.physics.measurement_count(),
-            info.nfe,
-            model,
-            added,
+            samples=model.to_physical(samples[:, 0]) if len(samples) else np.zeros((0,)),
+            baseline=shown,
+            estimate=None if estimate is None else model.to_physical(estimate)[0],
+            visible=model.visible,
+            residual=model.residual_map(mean),
+            chi_squared=float(drawn.chi_squared.mean()) if len(samples) else float("nan"),
+            count=model.physics.measurement_count(),
+            nfe=drawn.nfe,
+            noise=model.noise,
+            scale=model.scale,
+            operator=model.physics.summary(),
+            grid=tuple(model.physics.image_shape),
+            phased=model.start is not None,
+            start=None if start is None else start.cpu().numpy(),
+            residuals=drawn.residuals if drawn.residuals is not None else model.residuals,
+            null_space=added,
+            model=model,
         )
 
     def redraw(
@@ -339,17 +420,13 @@ class Job:
             image = model.y.new_zeros(()) if model.nonneg else self.baseline(model)
             start = self._point_estimate(model, image, effort.point_steps)
             model, _ = _with_noise_of_fit(model, start)
-
-        def callback(info: StepInfo) -> object:
-            return STOP if getattr(self.progress, "interrupted", False) else None
-
         samples = self._solver(model, effort).sample(
             model.y,
             model.physics,
             effort.num_samples,
             generator=generator,
             init=start,
-            callback=callback,
+            callback=self._stop_if_asked,
         )
         return samples, model.sigma
 
@@ -379,8 +456,7 @@ class Job:
     def _point_estimate(self, model: Model, baseline: Tensor, steps: int) -> Tensor:
         """Return the deterministic image that sampling starts from."""
         point = self._point_solver(model, steps)
-        if PnPHQS not in self.used:
-            self.used.append(PnPHQS)
+        self._cite(PnPHQS)
         sigma = max(0.7 * model.sigma, model.floor)
         relaxed = model.with_noise(sigma)
         start = baseline
@@ -389,7 +465,20 @@ class Job:
 
             # whitened SIRT: streak-free, unlike FBP of few views
             start = sirt(model.y, model.physics, iterations=20, nonneg=True)
-        return point.sample(relaxed.y, relaxed.physics, 1, generator=0, init=start)[0]
+        samples = point.sample(
+            relaxed.y, relaxed.physics, 1, generator=0, init=start, callback=self._stop_if_asked
+        )
+        if not len(samples):
+            raise Stopped
+        return samples[0]
+
+    def _stop_if_asked(self, info: StepInfo) -> object:
+        return STOP if self.progress.interrupted else None
+
+    def _cite(self, solver: type[Solver], *, first: bool = False) -> None:
+        entry = bibtex(solver)
+        if entry not in self.citations:
+            self.citations.insert(0 if first else len(self.citations), entry)
 
     def result(self, parts: list[Slice], plan: Plan, seed: int, seconds: float) -> Result:
         """Put the slices together."""
@@ -404,12 +493,11 @@ class Job:
         visible = np.stack([part.visible for part in parts])
         estimates = [part.estimate for part in parts if part.estimate is not None]
         added = [part.null_space for part in parts if part.null_space is not None]
-        notes = result_notes(scan, parts[0].model, visible, local=self.local)
+        notes = result_notes(scan, parts[0], visible, local=self.local)
         first = self.indices[0]
         done = self.indices[: len(parts)]
         affine = scan.affine.copy()
         affine[:3, 3] += first * affine[:3, 2]
-        model = parts[0].model
         reference = scan.reference
         return Result(
             samples=samples,
@@ -434,22 +522,31 @@ class Job:
                 "seconds": seconds,
                 "peak_memory": peak_memory(),
                 "timings": dict(self.timings),
+                **self._restart_stats(parts),
             },
             provenance={
                 "seed": seed,
                 "solver": {"name": self.solver_name, **plain(self.settings)},
                 **self.start,
                 "prior": describe_prior(self.prior_name, self.prior),
-                "operator": model.physics.summary(),
+                "operator": parts[0].operator,
                 "noise": plan.noise,
-                "noise_used": model.noise,
-                "scale": model.scale,
+                "noise_used": parts[0].noise,
+                "scale": parts[0].scale,
                 "versions": versions(),
-                "citations": [bibtex(s) for s in self.used],
+                "citations": list(self.citations),
             },
             notes=tuple(notes),
             warnings=tuple(self.warnings),
         )
+
+    def _restart_stats(self, parts: list[Slice]) -> dict[str, Any]:
+        """How often phase retrieval was started, and how well every start fits."""
+        found = [part.residuals for part in parts if part.residuals is not None]
+        if not found:
+            return {}
+        what = "R-factor" if self.local else "chi-squared"
+        return {"restarts": found[0].shape[1], "restart_measure": what, "restart_residuals": found}
 
 
 def _with_noise_of_fit(model: Model, image: Tensor) -> tuple[Model, float]:
@@ -472,31 +569,3 @@ def _noise_factor(model: Model, excess: float) -> float:
     unknowns = model.physics.channels * int(model.visible.sum())
     left = math.sqrt(max(1 - unknowns / model.physics.measurement_count(), 0.25))
     return min(1.0, max(excess / left, 0.5))
-
-
-def _resolve_prior(
-    prior: str | Path | Prior | None, kind: str, channels: int, precision: Precision
-) -> tuple[str, Prior]:
-    if precision not in ("auto", *_DTYPES):
-        raise SciinvError(f"precision: found {precision!r}, expected 'auto', '32' or 'bf16'")
-    if prior is None or isinstance(prior, (str, Path)):
-        name = str(prior or DEFAULT_PRIORS[kind])
-        loaded = load_prior(name, channels=channels)
-        loaded.inference_dtype = fast_dtype() if precision == "auto" else _DTYPES[precision]
-        return Path(name).stem, loaded
-    return type(prior).__name__, prior
-
-
-def _resolve_solver(
-    solver: str | Callable[[Prior], Solver],
-) -> tuple[str, Callable[..., Solver]]:
-    if not isinstance(solver, str):
-        return getattr(solver, "__name__", type(solver).__name__), solver
-    known = available()
-    by_lower = {name.lower(): name for name in known}
-    name = by_lower.get(solver.lower())
-    if name is None:
-        raise SciinvError(
-            f"solver: found {solver!r}, expected one of {', '.join(known)}; see 'sciinv solvers'"
-        )
-    return name, known[name]

@@ -43,6 +43,7 @@ class Model:
     :param preview: classical reconstruction that was made on the way, ``(1, C, *image_shape)``.
     :param start: diffraction: the image that iterative phasing found, ``(1, C, *image_shape)``.
     :param start_level: share of the intensity scale from which sampling around ``start`` begins.
+    :param residuals: diffraction: R-factor of every random start of phasing, ``(1, starts)``.
     :param excess: largest factor by which the noise of some samples was raised because a first
         image misses them.
     :param warnings: what the user should look at.
@@ -65,6 +66,7 @@ class Model:
     preview: Tensor | None = None
     start: Tensor | None = None
     start_level: float = 0.25
+    residuals: NDArray[np.float64] | None = None
     excess: float = 1.0
     warnings: tuple[str, ...] = ()
     noise_model: Callable[[float], NoiseModel] = GaussianNoise

@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Silent by default; a subclass draws bars or writes lines."""
+    """Silent by default; a subclass draws bars or writes lines.
+
+    ``interrupted`` may be set at any time, also by a signal handler: the run then ends after the
+    step at hand, with what is finished.
+    """
+
+    interrupted: bool = False
 
     def phase(self, name: str, text: str, seconds: float | None = None) -> None:
         """Report that a phase found or finished something."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sciinv import __version__
 from sciinv.data.scan import Scan
-from sciinv.reconstruction.model import Model
+from sciinv.reconstruction.parts import Slice
 from sciinv.report.plain import plain
 from sciinv.solvers import Solver
 from sciinv.solvers.problem import Prior
@@ -28,12 +28,13 @@ _HIDDEN = {
 }
 
 
-def result_notes(scan: Scan, model: Model, visible: NDArray[np.bool_], *, local: bool) -> list[str]:
+def result_notes(scan: Scan, part: Slice, visible: NDArray[np.bool_], *, local: bool) -> list[str]:
     """Sentences on what was assumed, where the samples come from and what is masked."""
     notes = [*scan.notes]
-    if local and model.start is not None:
+    if local and part.phased:
+        starts = "a few" if part.residuals is None else part.residuals.shape[1]
         notes.append(
-            "Phases were found by the hybrid input-output algorithm, the best of a few random "
+            f"Phases were found by the hybrid input-output algorithm, the best of {starts} random "
             "starts; DPS then sampled near that image. Other phasings that fit as well are not "
             "explored, nor are shifts and the conjugate twin, which no pattern can tell apart."
         )
@@ -43,9 +44,9 @@ def result_notes(scan: Scan, model: Model, visible: NDArray[np.bool_], *, local:
             f"{START_LEVEL} of the intensity scale); name the solver, --solver MMT, to sample "
             "from noise."
         )
-    grid, part = scan.image_shape, model.physics.image_shape
-    if grid != part and scan.kind == "ct":
-        size = "x".join(map(str, part))
+    cut = scan.image_shape != part.grid
+    if cut and scan.kind == "ct":
+        size = "x".join(map(str, part.grid))
         notes.append(
             f"Outside the middle {size} pixels a quick reconstruction shows air: nothing is "
             "reconstructed there, it is masked."
@@ -53,7 +54,7 @@ def result_notes(scan: Scan, model: Model, visible: NDArray[np.bool_], *, local:
     hidden = 1 - float(visible.mean())
     if hidden > 0:
         why = _HIDDEN[scan.kind]
-        why += " or empty" if grid != part and scan.kind == "ct" else ""
+        why += " or empty" if cut and scan.kind == "ct" else ""
         notes.append(
             f"{hidden:.0%} of the image is {why}: the data say nothing there, it is masked."
         )

@@ -12,8 +12,11 @@ import torch
 from sciinv.data.scan import Scan
 from sciinv.random import child_generators
 from sciinv.reconstruction.calibration import calibrate_job
-from sciinv.reconstruction.job import Job, Plan, Precision, Slice
+from sciinv.reconstruction.checkpoint import Checkpoint
+from sciinv.reconstruction.choices import Precision
+from sciinv.reconstruction.job import Job
 from sciinv.reconstruction.mri_model import Coils
+from sciinv.reconstruction.parts import Plan, Slice, Stopped
 from sciinv.reconstruction.progress import Progress
 from sciinv.result import Result, StdCalibration
 from sciinv.solvers import Solver
@@ -41,6 +44,8 @@ def reconstruct(
     calibrate: bool = True,
     precision: Precision = "auto",
     max_batch: int | None = None,
+    restarts: int | None = None,
+    checkpoint: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Draw posterior images of a scan.
@@ -74,32 +79,61 @@ def reconstruct(
     :param precision: of the network of a prior given by name: ``"32"``, ``"bf16"``, or ``"auto"``,
         bfloat16 where the processor multiplies it natively (images differ by less than 0.01 dB).
     :param max_batch: images that go through the network together.
+    :param restarts: diffraction: random starts of the iterative phasing that the default solver
+        samples around; with a solver by name, runs for every sample, of which the one that fits
+        best is kept. All residuals are in ``Result.stats``.
+    :param checkpoint: folder for finished slices and, within a slice, batches of samples. What is
+        there from an interrupted call with the same scan, prior, settings and versions is reused,
+        and the result is the same; the folder stays. Only calibration is done again.
     :param progress: told what happens.
-    :raises DataError: the scan cannot be read or used.
+    :raises DataError: the scan cannot be read or used, or parts of another run are in the way.
     :raises IncompatibleError: solver, prior and operator do not fit.
     """
     job = Job(
         scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten), refine_maps,
-        precision,
+        precision, restarts,
     )  # fmt: skip
     begin = time.perf_counter()
+    job.ask(noise_std=noise_std, scale=scale, seed=seed, steps=steps, krylov=krylov)
+    folder = None if checkpoint is None else Path(checkpoint)
+    asked = {"samples": num_samples, "steps": steps, "krylov": krylov, "time budget": time_budget,
+             "batch": max_batch}  # fmt: skip
+    store = Checkpoint(folder, {} if folder is None else job.identity(**asked))
+    plan = store.plan
+    if plan is not None:
+        job.dtype = store.chosen["dtype"]
     parts: list[Slice] = []
     generator = torch.Generator().manual_seed(seed)
     children = child_generators(generator, job.scan.num_slices)
-    plan: Plan | None = None
     for position, index in enumerate(job.indices):
-        model = job.model(index, noise_std, scale, seed)
-        baseline = job.baseline(model)
-        if plan is None:
-            job.progress.preview(model.to_physical(baseline), f"{job.baseline_name}, slice {index}")
-            plan = job.plan(model, num_samples, steps, krylov, time_budget)
-        part = job.sample(model, baseline, plan, children[index], position, max_batch)
+        kept = store.get_slice(index)
+        if kept is not None:
+            parts.append(kept[0])
+            begin = time.perf_counter() - job.restore(kept[1])
+            continue
+        try:
+            model = job.model(index, noise_std, scale, seed)
+            baseline = job.baseline(model)
+            if position == 0:
+                name = f"{job.baseline_name}, slice {index}"
+                job.progress.preview(model.to_physical(baseline), name)
+            if plan is None:
+                said = len(job.warnings)
+                plan = job.plan(model, num_samples, steps, krylov, time_budget)
+                store.begin(plan, {"dtype": job.dtype, "warnings": job.warnings[said:]})
+            elif position == 0:
+                job.warnings += store.chosen["warnings"]
+            part = job.sample(model, baseline, plan, children[index], position, max_batch, store)
+        except Stopped:
+            job.stopped = True
+            break
         if part.samples.shape[0] == 0 or (parts and len(part.samples) < len(parts[0].samples)):
             job.stopped = True
             break
         parts.append(part)
         if job.stopped:
             break
+        store.put_slice(index, part, job.state(time.perf_counter() - begin))
     if not parts or plan is None:
         raise KeyboardInterrupt
     checked = StdCalibration(reason="not asked for")
@@ -125,12 +159,14 @@ def plan_run(
     prewhiten: bool = False,
     refine_maps: bool = True,
     precision: Precision = "auto",
+    restarts: int | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """Return what :func:`reconstruct` would do; arguments as there. Nothing is sampled."""
     job = Job(
         scan, prior, solver, progress or Progress(), slices, Coils(coils, prewhiten), refine_maps,
-        precision,
+        precision, restarts,
     )  # fmt: skip
+    job.ask(noise_std=noise_std, scale=scale, steps=steps, krylov=krylov)
     model = job.model(job.indices[0], noise_std, scale, 0)
     return job.plan(model, num_samples, steps, krylov, time_budget)

@@ -32,6 +32,11 @@ DEFAULT_SIGMA_MIN = 0.002
 _AUTO_BATCH_PIXELS = 2**19
 
 
+def automatic_batch(pixels: int) -> int:
+    """Rows of so many pixels that go through the network together where nobody says how many."""
+    return max(1, _AUTO_BATCH_PIXELS // max(1, pixels))
+
+
 class _Stop:
     """What a callback returns to end the run after the current step."""
 
@@ -270,7 +275,7 @@ class Solver(Reconstructor, ABC):
         children = child_generators(as_generator(generator), num_samples * batch)
         scan_of_row = torch.arange(batch).repeat(num_samples)
         start = self._start(y, physics, init, num_samples)
-        size = max_batch or max(1, _AUTO_BATCH_PIXELS // max(1, start[0, 0].numel()))
+        size = max_batch or automatic_batch(start[0, 0].numel())
         blocks = self._blocks(physics, scan_of_row, size)
         out = torch.zeros_like(start)
         chi_squared = torch.full((start.shape[0],), float("nan"), dtype=torch.float64)

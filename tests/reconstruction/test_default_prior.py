@@ -14,7 +14,7 @@ from sciinv.priors import SliceWise, available, load, store
 from sciinv.priors.network import UNet
 from sciinv.priors.precondition import EDMDenoiser
 from sciinv.priors.store import save
-from sciinv.reconstruction.job import DEFAULT_PRIORS
+from sciinv.reconstruction.choices import DEFAULT_PRIORS
 from sciinv.reconstruction.provenance import describe_prior
 from sciinv.reconstruction.run import plan_run, reconstruct
 from sciinv.result import Result
@@ -76,7 +76,7 @@ def test_precision_is_used_and_recorded(mri_scan, weighty):
 
 @pytest.mark.parametrize("found", [None, torch.bfloat16])
 def test_auto_asks_the_processor(mri_scan, monkeypatch, found):
-    monkeypatch.setattr("sciinv.reconstruction.job.fast_dtype", lambda: found)
+    monkeypatch.setattr("sciinv.reconstruction.choices.fast_dtype", lambda: found)
     result = reconstruct(mri_scan, calibrate=False, **ONE)
     assert recorded(result) == (None if found is None else "bfloat16")
 
