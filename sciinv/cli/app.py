@@ -45,9 +45,9 @@ class _Group(TyperGroup):
                 raise
             _complain(str(error))
             raise typer.Exit(EXIT_ERROR) from None
-        except KeyboardInterrupt:
-            _complain("interrupted; nothing was written")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except KeyboardInterrupt as error:
+            _complain(str(error) or "interrupted; nothing was written")
+            raise typer.Exit(getattr(error, "code", EXIT_INTERRUPTED)) from None
         except BrokenPipeError:
             # the reader of a pipe left; keep the interpreter from complaining at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -22,6 +22,7 @@ from sciinv.report.plain import harmless, plain
 if TYPE_CHECKING:
     from sciinv.solvers.base import StepInfo
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # SIGTERM: what batch systems send
 _LINES = 10  # progress lines where there is no terminal
 
 
@@ -68,6 +69,9 @@ class Console(Progress):
         self.quiet, self.lines, self.preview_path = quiet, lines, preview_path
         self.affine, self.units, self.oriented = np.eye(4), "", False
         self.interrupted = False
+        #: the signal that asked for the end of the run
+        self.signal: int | None = None
+        self.sampled = False
         self._begin = time.perf_counter()
         self._sampling: float | None = None
         self._told = -1
@@ -127,20 +131,30 @@ class Console(Progress):
             self._told = tenth
             say(phase_line("sample", f"{done / total:4.0%}  {remaining}"))
 
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a process that a signal ended."""
+        return 128 + (self.signal or signal.SIGINT)
+
     def __enter__(self) -> Console:
-        """Take over Ctrl-C: the first one ends the run with what is finished."""
+        """Take over Ctrl-C and SIGTERM: the first ends the sampling with what is finished."""
+        self._old = {}
         if threading.current_thread() is threading.main_thread():
-            self._old = signal.signal(signal.SIGINT, self._on_interrupt)
+            self._old = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         return self
 
     def __exit__(self, *args: object) -> None:
-        """Give Ctrl-C back."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self._old)
+        """Give both back."""
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
 
-    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.interrupted or self._sampling is None:
-            raise KeyboardInterrupt
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        first, self.signal = self.signal is None, self.signal or number
+        if not first or self._sampling is None or self.sampled:
+            # a scheduler may send SIGTERM several times: once is enough
+            if first or number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.interrupted = True
         if not self.quiet and not self.lines:
             if self._bar:

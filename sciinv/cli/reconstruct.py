@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from sciinv.cli.console import Console
+    from sciinv.reconstruction.checkpoint import Kept
     from sciinv.reconstruction.parts import Plan
 
 _BUDGET = 300.0
@@ -85,7 +87,20 @@ def reconstruct(
         metavar="TEXT",
         help="Name of the scan in the outputs; its file name may name people and is left out.",
     ),
+    restarts: int | None = typer.Option(
+        None,
+        min=1,
+        metavar="N",
+        help="Diffraction: random starts of the phasing, with --solver runs for every sample; "
+        "the best is kept.",
+    ),
     overwrite: bool = typer.Option(False, help="Replace an older result."),
+    resume: bool | None = typer.Option(
+        None,
+        "--resume/--no-resume",
+        help="Go on from what an interrupted run into the same folder finished, or begin again.",
+        show_default=False,
+    ),
     dry_run: bool = typer.Option(False, help="Print what would be done, and stop."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Write nothing but errors."),
     json: bool = typer.Option(False, help="One JSON object a line instead of text."),
@@ -93,8 +108,9 @@ def reconstruct(
     """Reconstruct a scan: mean, standard deviation and samples, with a report page.
 
     Without options the noise level, intensity scale, coil maps and effort are chosen for the scan
-    and printed.
+    and printed. Ctrl-C and SIGTERM keep what is finished; the same command with --resume goes on.
     """
+    from sciinv.cli import resume as parts
     from sciinv.cli.console import Console, phase_line, say
     from sciinv.data.describe import describe
     from sciinv.data.files import check_regular_file
@@ -114,9 +130,11 @@ def reconstruct(
         if not dry_run:
             # also refuses before the work, not after it, an output that cannot be written
             stack.enter_context(output_lock(folder))
-            check_output(folder, overwrite=overwrite)
+            kept = parts.take_up(folder, resume, _typed(ctx))
+            # an interrupted run may have left a result of what was finished
+            check_output(folder, overwrite=overwrite or kept is not None)
         preview = folder / "preview.png" if not (dry_run or folder.exists()) else None
-        console = Console(quiet=quiet, lines=json, preview_path=preview)
+        console = stack.enter_context(Console(quiet=quiet, lines=json, preview_path=preview))
         scan = load(file, sidecar=sidecar)
         if dicom:
             check_dicom(scan.kind)
@@ -144,14 +162,21 @@ def reconstruct(
             "prewhiten": prewhiten,
             "refine_maps": refine_maps,
             "precision": precision,
+            "restarts": restarts,
             "progress": console,
         }
         if dry_run:
             tell_plan(console, plan_run(scan, **options))
             return
+        if resume:
+            found = kept or "nothing to go on from, the run begins"
+            console.phase("resume", f"{found}: {parts.parts_folder(folder).name}")
         try:
-            with console:
-                result = run(scan, seed=seed, calibrate=calibrate, **options)
+            result = run(
+                scan, seed=seed, calibrate=calibrate, checkpoint=parts.parts_folder(folder),
+                **options,
+            )  # fmt: skip
+            console.sampled = True
             result = replace(
                 result,
                 name=name or _TITLES[scan.kind],
@@ -162,12 +187,22 @@ def reconstruct(
                 },
             )
             result.save(folder, overwrite=overwrite, tiff=tiff, dicom=dicom)
-        except BaseException:
+        except BaseException as error:
             _remove_preview(preview)
+            kept = parts.leave(folder)
+            if isinstance(error, KeyboardInterrupt):
+                raise parts.Interrupted(_interrupted(ctx, kept), console.exit_code) from None
+            if console.sampled and kept is not None:
+                console.phase("resume", f"{kept} kept, go on with: {_typed(ctx)}")
             raise
         took = time.perf_counter() - begin
+        from sciinv.reconstruction.checkpoint import remove_parts
         from sciinv.report.verdict import verdict
 
+        if console.interrupted:
+            console.phase("resume", _interrupted(ctx, parts.leave(folder)))
+        else:
+            remove_parts(parts.parts_folder(folder))
         console.emit(
             "done", folder=str(folder), seconds=took, status=result.status.value,
             verdict=verdict(result), warnings=list(result.warnings),
@@ -179,7 +214,7 @@ def reconstruct(
             say(f"{folder / 'report.html'}")
         if console.interrupted:
             # kept, but not what was asked for: a script has to see that
-            raise typer.Exit(130)
+            raise typer.Exit(console.exit_code)
 
 
 def tell_plan(console: Console, plan: Plan) -> None:
@@ -209,18 +244,37 @@ def _settings(ctx: typer.Context) -> dict[str, dict[str, Any]]:
 
 def _command(ctx: typer.Context) -> str:
     """Return the command line without names of files and folders: they name people."""
+    return _words(ctx, _shown, without=frozenset({"resume"}))
+
+
+def _typed(ctx: typer.Context) -> str:
+    """Return the command line as it can be typed again, to go on from an interrupted run."""
+    command = _words(ctx, lambda name, value: value, without=frozenset({"resume"}))
+    return f"{command} --resume"
+
+
+def _interrupted(ctx: typer.Context, kept: Kept | None) -> str:
+    if kept is None:
+        return "interrupted; nothing was written"
+    return f"interrupted; {kept} kept, go on with: {_typed(ctx)}"
+
+
+def _words(
+    ctx: typer.Context, shown: Callable[[str, object], object], *, without: frozenset[str]
+) -> str:
     words = ["sciinv", "reconstruct"]
     for parameter in ctx.command.params:
-        value = ctx.params.get(parameter.name or "")
-        if not _given(ctx, parameter.name or "") or value is None:
+        name = parameter.name or ""
+        value = ctx.params.get(name)
+        if not _given(ctx, name) or value is None or name in without:
             continue
-        shown = str(_shown(parameter.name or "", value))
         if parameter.param_type_name == "argument":
-            words.append(shown)
+            words.append(str(shown(name, value)))
         elif isinstance(value, bool):
-            words += [max(parameter.opts, key=len)] if value else []
+            options = parameter.opts if value else parameter.secondary_opts
+            words += [max(options, key=len)] if options else []
         else:
-            words += [max(parameter.opts, key=len), shown]
+            words += [max(parameter.opts, key=len), str(shown(name, value))]
     return shlex.join(words)
 
 

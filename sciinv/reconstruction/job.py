@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from deepinv.physics import LinearPhysics
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sciinv.baselines import cg_sense, fbp
@@ -137,7 +138,7 @@ class Job:
         own = {
             "scan": scan_digest(self.scan),
             "slices": f"{self.indices[0]} to {self.indices[-1]}",
-            "prior": prior_digest(self._network),
+            "prior": f"{self.prior_name} {prior_digest(self._network)}",
             "solver": self.solver_name if named is None else f"{self.solver_name} {named}",
             "seed": seed,
             "noise": noise,
@@ -262,6 +263,10 @@ class Job:
             image = cg_sense(model.y, model.physics, lam=_SENSE_LAMBDA)
         self.timed("preview", begin)
         return image
+
+    def preview(self, image: NDArray[Any], index: int) -> None:
+        """Show the classical image ``(1, *shape)`` of slice ``index``, before anything better."""
+        self.progress.preview(image, f"{self.baseline_name}, slice {index}")
 
     def refine(self, model: Model, image: Tensor, first: bool) -> tuple[Model, Tensor]:
         """Estimate coil maps and phase again, with the help of a quick point estimate.

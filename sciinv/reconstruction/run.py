@@ -110,13 +110,14 @@ def reconstruct(
         if kept is not None:
             parts.append(kept[0])
             begin = time.perf_counter() - job.restore(kept[1])
+            if position == 0:
+                job.preview(kept[0].baseline[None], index)
             continue
         try:
             model = job.model(index, noise_std, scale, seed)
             baseline = job.baseline(model)
             if position == 0:
-                name = f"{job.baseline_name}, slice {index}"
-                job.progress.preview(model.to_physical(baseline), name)
+                job.preview(model.to_physical(baseline), index)
             if plan is None:
                 said = len(job.warnings)
                 plan = job.plan(model, num_samples, steps, krylov, time_budget)

@@ -236,10 +236,19 @@ def test_disc_full_while_saving(scans, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sciinv.report.save.write_hdf5", full)
-    ran = run("reconstruct", scans / "mri.h5", "-o", tmp_path / "a" / "out", *FAST)
+    words = ("reconstruct", scans / "mri.h5", "-o", tmp_path / "a" / "out", *FAST)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sciinv.report.save.write_hdf5", full)
+        ran = run(*words)
     refused(ran, "out", "No space left on device")
-    assert tree(tmp_path) <= {"a"}
+    # the work is kept, and the command that saves it is told
+    parts = {f"a/.out.parts{name}" for name in ("", "/manifest.json", "/slice-0000.h5")}
+    assert tree(tmp_path) == {"a", *parts}
+    assert "1 of 1 slice kept, go on with: sciinv reconstruct" in ran.out
+    monkeypatch.setattr("sciinv.result.Result.save", lambda self, folder, **_: folder.mkdir())
+    ran = run(*words, "--resume")
+    assert ran.code == 0, ran.err
+    assert tree(tmp_path) == {"a", "a/out"}
 
 
 def test_disc_full_while_writing_the_preview(scans, tmp_path, monkeypatch):
