@@ -245,10 +245,10 @@ def test_disc_full_while_saving(scans, tmp_path, monkeypatch):
     parts = {f"a/.out.parts{name}" for name in ("", "/manifest.json", "/slice-0000.h5")}
     assert tree(tmp_path) == {"a", *parts}
     assert "1 of 1 slice kept, go on with: sciinv reconstruct" in ran.out
-    monkeypatch.setattr("sciinv.result.Result.save", lambda self, folder, **_: folder.mkdir())
+    monkeypatch.setattr("sciinv.result.Result.save", lambda self, folder, **_: None)
     ran = run(*words, "--resume")
     assert ran.code == 0, ran.err
-    assert tree(tmp_path) == {"a", "a/out"}
+    assert tree(tmp_path) == {"a", "a/out", "a/out/preview.png"}
 
 
 def test_disc_full_while_writing_the_preview(scans, tmp_path, monkeypatch):
