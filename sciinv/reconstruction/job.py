@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sciinv.baselines import cg_sense, fbp
 from sciinv.data.load import load
-from sciinv.data.scan import CTGeometry, MRIGeometry, Scan
+from sciinv.data.scan import CTGeometry, Geometry, MRIGeometry, NonCartesianGeometry, Scan
 from sciinv.errors import DataError
 from sciinv.priors import SliceWise
 from sciinv.reconstruction.build import build_model
@@ -31,7 +31,15 @@ from sciinv.reconstruction.choices import (
 )
 from sciinv.reconstruction.digest import prior_digest, scan_digest
 from sciinv.reconstruction.draw import draw
-from sciinv.reconstruction.effort import QUICK_STEPS, Effort, few_views, fit, fit_named, measure
+from sciinv.reconstruction.effort import (
+    QUICK_STEPS,
+    Effort,
+    Spectrum,
+    few_views,
+    fit,
+    fit_named,
+    measure,
+)
 from sciinv.reconstruction.model import Model
 from sciinv.reconstruction.mri_model import Coils
 from sciinv.reconstruction.null_space import null_space
@@ -64,6 +72,13 @@ _BASELINES = {
     "ct": "filtered back-projection",
     "diffraction": "hybrid input-output",
 }
+
+
+def _spectrum(geometry: Geometry) -> Spectrum:
+    """How widely the spectrum of ``A^T A`` is spread."""
+    if isinstance(geometry, NonCartesianGeometry):
+        return "off grid"
+    return "even" if isinstance(geometry, MRIGeometry) else "uneven"
 
 
 class Job:
@@ -302,7 +317,7 @@ class Job:
             effort = fit(
                 cost,
                 share,
-                uneven=not isinstance(geometry, MRIGeometry),
+                spectrum=_spectrum(geometry),
                 few=isinstance(geometry, CTGeometry)
                 and few_views(len(geometry.angles), geometry.image_shape),
                 num_samples=num_samples,
