@@ -94,11 +94,13 @@ def data_floor(problem: Problem, least: float) -> float:
 def spectral_floor(problem: Problem, least: float) -> float:
     """Return what the data leave open along the directions that they measure, at least ``least``.
 
-    Root mean square of the posterior standard deviation of a white image of unit variance over the
-    measured directions, ``(sigma_y/S)^2 / (1 + (sigma_y/S)^2)``, all scans together. Where all of
-    them are measured alike it is about ``sigma_y / S``. A method that takes a mean for the image
-    adds to its error at every level below the noise of a direction, and where singular values
-    differ most directions are noisier than the best one.
+    The variance is half of the mean over the measured directions, all scans together, of
+    ``(sigma_y/S)^2 / (1 + (sigma_y/S)^2)``, the posterior variance of a white image of unit
+    variance. A method that takes a mean for the image adds to its error at every level below the
+    noise of a direction, and where singular values differ most directions are noisier than the best
+    one. Half, because images are less uncertain than white ones: of 1/16, 1/4, 1/2 and 1 of the
+    variance it came nearest to the posterior of smooth fields seen by NUFFT, CT and blur, while for
+    a mask all are alike.
     """
     scans = torch.arange(problem._y.shape[0], device=problem._y.device)
     everything = Problem(problem._y, problem._scan_physics, scans, problem.sigma)
@@ -106,7 +108,7 @@ def spectral_floor(problem: Problem, least: float) -> float:
     ratio = problem.sigma**2 / values[values > 0].square()
     if ratio.numel() == 0:
         return least
-    return max(least, float((ratio / (1 + ratio)).mean().sqrt()))
+    return max(least, float((ratio / (1 + ratio)).mean() / 2) ** 0.5)
 
 
 def renoise_shares(eta: float | None, s: float, s_next: float) -> tuple[float, float]:

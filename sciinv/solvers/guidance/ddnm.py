@@ -56,8 +56,8 @@ class DDNM(Solver):
     :param steps: noise levels.
     :param sigma_min: last level above zero, not below the prior's smallest: further down the data
         are no better than the level, and every denoising only shrinks the image again. By default
-        ``sigma_y / |A|``, with the SVD the root mean square of what the data leave open along the
-        directions that they measure, for a white image of unit variance.
+        ``sigma_y / |A|``, with the SVD what the data leave open along the directions that they
+        measure (its variance: half of the mean for a white image of unit variance).
     :param eta_renoise: share of re-drawn noise, 0 to 1; 0.85 in the paper. By default (``None``)
         that of ancestral steps, :math:`\eta^2 = 1 - s'^2/s^2`; with the SVD 0.85 along directions
         measured with more noise than :math:`s'`.

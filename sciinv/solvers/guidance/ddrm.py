@@ -47,10 +47,10 @@ class DDRM(Solver):
 
     :param prior: denoiser ``D(x, sigma)``.
     :param steps: noise levels; the paper's 20 are too few for a sample to change modes.
-    :param sigma_min: last level above zero, not below the prior's smallest; by default the root
-        mean square of what the data leave open along the directions that they measure, for a white
-        image of unit variance: further down most directions are noisier than the level, and every
-        denoising only shrinks the image again.
+    :param sigma_min: last level above zero, not below the prior's smallest; by default what the
+        data leave open along the directions that they measure (its variance: half of the mean for
+        a white image of unit variance): further down most directions are noisier than the level,
+        and every denoising only shrinks the image again.
     :param eta_renoise: share of re-drawn noise, 0 to 1; 0.85, the paper's, by default: samples
         change modes. ``None`` is 0.85 along measured directions, and along the others that of
         ancestral steps, :math:`\eta^2 = 1 - s'^2/s^2`, with which their spread is right for small
