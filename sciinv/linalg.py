@@ -16,6 +16,7 @@ from torch import Tensor
 # BLAS adds one by one in a few lanes: 2e-6 off at this length, 2e-4 at twenty times as many; sums
 # elsewhere are in pairs
 _LONGEST_DOT = 2**20
+_TINY = torch.finfo(torch.float64).tiny
 
 
 def row_dot(a: Tensor, b: Tensor) -> Tensor:
@@ -78,11 +79,9 @@ def conjugate_gradient(
     else:
         x, r = x0.clone(), b - apply(x0)
     p = r.clone()
-    bb = row_dot(b, b)
-    start = bb if x0 is None else row_dot(r, r)
-    bb = bb.clamp_min(torch.finfo(torch.float64).tiny)
-    limit = rows.scalars((tol * tol) * bb)
-    rr = rows.scalars(start)
+    bb = rows.dot(b, b)
+    rr = bb if x0 is None else rows.dot(r, r)
+    limit = rows.limit(tol, bb)
     going: Any = True
     iterations = 0
     for iteration in range(1, max_iter + 1):
@@ -92,12 +91,7 @@ def conjugate_gradient(
             break
         iterations = iteration
         ap = apply(p)
-        if iteration == 1:
-            along = row_dot(p, ap)
-            rows.quick = _moderate(start, along)
-            curvature = rows.scalars(along)
-        else:
-            curvature = rows.dot(p, ap)
+        curvature = rows.dot(p, ap)
         # curvature that is no number goes on: it makes the whole row NaN
         going = active & rows.invert(curvature <= 0)
         length = rows.ratio(rr, curvature, going)
@@ -106,10 +100,12 @@ def conjugate_gradient(
         new = rows.dot(r, r)
         p = rows.add(r, rows.ratio(new, rr, going), p, out=p)
         rr = new
-    residual = torch.as_tensor(rr, dtype=torch.float64, device=b.device).reshape(-1)
+    residual, size = (
+        torch.as_tensor(v, dtype=torch.float64, device=b.device).reshape(-1) for v in (rr, bb)
+    )
     if not bool(residual.isfinite().all()):
         x = torch.where(row_scale(residual.isfinite(), x) != 0, x, torch.nan)
-    return x, CGInfo(iterations, (residual / bb).sqrt())
+    return x, CGInfo(iterations, (residual / size.clamp_min(_TINY)).sqrt())
 
 
 class _Rows:
@@ -120,10 +116,9 @@ class _Rows:
 
     def __init__(self, own: bool) -> None:
         self.own = own
-        self.quick = False
 
-    def scalars(self, values: Tensor) -> Any:  # noqa: ANN401
-        return values
+    def limit(self, tol: float | Tensor, square: Any) -> Any:  # noqa: ANN401
+        return (tol * tol) * square
 
     def any(self, flags: Any) -> bool:  # noqa: ANN401
         return bool(flags.any())
@@ -132,7 +127,7 @@ class _Rows:
         return ~flags
 
     def dot(self, a: Tensor, b: Tensor) -> Any:  # noqa: ANN401
-        return quick_dot(a, b) if self.quick else row_dot(a, b)
+        return row_dot(a, b)
 
     def ratio(self, top: Any, bottom: Any, going: Any) -> Any:  # noqa: ANN401
         """Divide where a row goes on; 0 elsewhere."""
@@ -149,8 +144,8 @@ class _OneRow(_Rows):
     def __init__(self) -> None:
         super().__init__(own=True)
 
-    def scalars(self, values: Tensor) -> Any:  # noqa: ANN401
-        return float(values)
+    def limit(self, tol: float | Tensor, square: Any) -> Any:  # noqa: ANN401
+        return float(tol) ** 2 * square
 
     def any(self, flags: Any) -> bool:  # noqa: ANN401
         return bool(flags)
@@ -159,22 +154,15 @@ class _OneRow(_Rows):
         return not flags
 
     def dot(self, a: Tensor, b: Tensor) -> Any:  # noqa: ANN401
-        return float(super().dot(a, b))
+        value = float(quick_dot(a, b))
+        # squares may leave the range of float32, at both ends
+        return value if 1e-16 < abs(value) < 1e16 else float(row_dot(a, b))
 
     def ratio(self, top: Any, bottom: Any, going: Any) -> Any:  # noqa: ANN401
         return top / bottom if going else 0.0
 
     def add(self, a: Tensor, scale: Any, b: Tensor, out: Tensor) -> Tensor:  # noqa: ANN401
         return torch.add(a, b, alpha=scale, out=out)
-
-
-def _moderate(*squares: Tensor) -> bool:
-    """Tell whether squared lengths are so far from the ends of float32 that sums fit in it.
-
-    They may still shrink by the square of any sensible tolerance.
-    """
-    both = torch.stack(squares)
-    return bool(((both > 1e-16) & (both < 1e16)).all())
 
 
 def _needs_gradient(x: Tensor | None) -> bool:
