@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-WRITTEN = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
+WRITTEN = (*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")))
 TEXTS = [p for p in WRITTEN if not {"generated", "_build", "auto_examples"} & set(p.parts)]
 MADE_BY_THE_BUILD = ("generated/", "../generated/", "auto_examples/")
 
@@ -28,6 +28,7 @@ def test_documentation_builds_without_warnings(tmp_path: Path) -> None:
     for name in ("docs", "examples"):
         if (ROOT / name).exists():
             shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
+    shutil.copy(ROOT / "SECURITY.md", tmp_path)  # a page of the documentation too
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html",
          "-D", "plot_gallery=0", "docs", "html"],

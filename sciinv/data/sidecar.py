@@ -7,13 +7,13 @@ unknown one is answered with the nearest valid name.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sciinv.data.sidecar_schema import KINDS, QUANTITIES, check_axes, check_table
+from sciinv.data.toml import line_of, read_toml
 from sciinv.errors import DataError
 
 __all__ = [
@@ -26,8 +26,6 @@ __all__ = [
     "read_sidecar",
     "template",
 ]
-
-MAX_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -144,18 +142,17 @@ def read_sidecar(path: Path | str) -> Sidecar:
         valid one), a wrong type, contradicting or missing fields.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(path, found="no such file", expected="a side-car (TOML)")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise DataError(path, found=f"{size} bytes", expected=f"a side-car of at most {MAX_BYTES}")
+    table, text = read_toml(path, "a side-car")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
-        raise DataError(path, found=str(error)[:200], expected="valid TOML") from None
-    except RecursionError:
-        raise DataError(path, found="nesting that is too deep", expected="valid TOML") from None
-    checked = check_table(path, table)
+        checked = check_table(path, table)
+    except DataError as error:
+        line = line_of(text, error.field or "")
+        if line is None:
+            raise
+        raise DataError(
+            f"{path}, line {line}", error.field, found=error.found, expected=error.expected,
+            hint=error.hint,
+        ) from None  # fmt: skip
     kinds = " or ".join(f'"{name}"' for name in KINDS)
     if "kind" not in checked:
         raise DataError(path, "kind", found="no such key", expected=f"kind = {kinds}")

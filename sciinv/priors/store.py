@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import struct
 import tempfile
 from collections.abc import Mapping
@@ -23,6 +25,9 @@ from sciinv.priors.precondition import EDMDenoiser
 SHIPPED = Path(__file__).parent / "shipped"
 METADATA_KEY = "sciinv"
 FORMAT = "edm-unet/1"
+#: Behind a name or path: the hash that the file has to have, 64 hexadecimal digits.
+HASH_MARK = "@sha256:"
+_SUMS = "SHA256SUMS"
 MAX_HEADER = 1 << 20
 _PICKLES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin"}
 _FIELDS = {
@@ -89,14 +94,22 @@ def load(name_or_path: str | os.PathLike[str], *, channels: int | None = None) -
     """Load a shipped prior by name, or a ``.safetensors`` file that :func:`save` wrote.
 
     :param name_or_path: ``"generic"`` (with ``channels``; 2 if not given), ``"generic-1ch"``,
-        ``"generic-2ch"``, or a path.
+        ``"generic-2ch"``, or a path; ``"...@sha256:HEX"`` refuses a file of another hash. Shipped
+        files are compared with the hashes that were shipped with them.
     :param channels: channels that the prior must have: 1 for real images, 2 for complex ones.
     :return: denoiser in evaluation mode, float32 on the CPU.
     :raises DataError: for an unknown name, a missing or damaged file, other channels, unexpected,
-        missing or doubled entries, shapes that do not match the architecture, or NaN weights.
-        Pickle-based files are never opened.
+        missing or doubled entries, shapes that do not match the architecture, NaN weights, or
+        another hash. Pickle-based files are never opened.
     """
-    path = _resolve(name_or_path, channels)
+    text, mark, wanted = os.fspath(name_or_path).partition(HASH_MARK)
+    path = _resolve(text, channels)
+    if mark:
+        _check_hash(path, wanted.lower())
+    elif path.parent == SHIPPED and (SHIPPED / _SUMS).is_file():
+        lines = [line.split() for line in (SHIPPED / _SUMS).read_text().splitlines()]
+        sums = {name: digest for digest, name in lines}
+        _check_hash(path, sums.get(path.name, f"no line for it in {_SUMS}"))
     metadata = _read_metadata(path)
     if channels is not None and metadata["channels"] != channels:
         raise DataError(
@@ -132,8 +145,22 @@ def available() -> dict[str, dict[str, Any]]:
     }
 
 
-def _resolve(name_or_path: str | os.PathLike[str], channels: int | None) -> Path:
-    text = os.fspath(name_or_path)
+def _check_hash(path: Path, wanted: str) -> None:
+    if not re.fullmatch("[0-9a-f]{64}", wanted):
+        raise DataError(path, "sha256", found=wanted[:80], expected="64 hexadecimal digits")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != wanted:
+        raise DataError(
+            path,
+            "sha256",
+            found=found,
+            expected=wanted,
+            hint="these are other weights than those you asked for, or the file is damaged",
+        )
+
+
+def _resolve(text: str, channels: int | None) -> Path:
     path = Path(text)
     if path.suffix.lower() in _PICKLES:
         raise DataError(
@@ -141,8 +168,12 @@ def _resolve(name_or_path: str | os.PathLike[str], channels: int | None) -> Path
             "suffix",
             found=path.suffix,
             expected=".safetensors",
-            hint="pickle-based files can run code when they are opened, so they never are; "
-            "build the network yourself and write it with sciinv.priors.save",
+            hint="pickle-based files can run code when they are opened, so they never are; if you "
+            'trust this one, convert it yourself: python -c "import torch; from sciinv.priors '
+            "import *; net = UNet(2); net.load_state_dict(torch.load("
+            "'FILE', weights_only=True)); save(EDMDenoiser(net, sigma_min=0.002, "
+            "sigma_max=80.0, channels=2), 'prior.safetensors')\", with the architecture and "
+            "noise range of its training",
         )
     if path.suffix != ".safetensors":
         names = {p.stem.replace("_", "-"): p for p in SHIPPED.glob("*.safetensors")}

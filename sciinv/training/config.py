@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sciinv.data.toml import read_toml
 from sciinv.errors import DataError
 
 
@@ -180,15 +181,7 @@ def load_config(path: str | Path, changes: Sequence[str] = ()) -> TrainingConfig
         message names file, field, what was found and what was expected.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
-    except FileNotFoundError:
-        raise DataError(path, found="no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, found=str(error), expected="a readable TOML file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(path, "TOML", found=str(error)) from None
+    table, _ = read_toml(path, "a training configuration")
     for change in changes:
         _apply(table, change)
     config = make_config(table, path)
@@ -203,7 +196,7 @@ def _apply(table: dict[str, Any], change: str) -> None:
         raise DataError("--set", found=repr(change), expected="section.field=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text.strip()
     part = table.setdefault(section, {})
     if not isinstance(part, dict):

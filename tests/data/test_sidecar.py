@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,46 @@ def test_mistakes(tmp_path, old, new, words):
     assert str(path) in text
     for word in words:
         assert word in text, text
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("kind = 'ct'\n\n[ct]\ndetector_spaceing = 1\n", 4),
+        ("kind = 'ct'\n[noise]\nstd = 1\n[ct]\nstd = 3\n", 5),
+        ("kind = 'ct'\nct.pixel_size = -1\n", 2),
+        ("kind = 'ct'\nct = { axis_shift = 1,  'beam' = 'cone' }\n", 2),
+        ("kind = 'ct'\n[ct]\n[ct.angles]\ncount = 1.5 # count\n", 4),
+        ("kind = 'ct'\n[ct]\nangles = { count = 'x' }\n", 3),
+        ("kind = 'ct'\n[mir]\nx = 1\n", 2),
+        ("kind = 'ct'\n'odd key' = 1\n", 2),
+        ("kind = 'ct'\n" + " " * 500_000 + "\nx = 1\n", 3),
+    ],
+)
+def test_the_line_is_named(tmp_path, text, line):
+    with pytest.raises(DataError, match=rf"scan\.toml, line {line}: "):
+        read_sidecar(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 10**6 + " = 1",
+        "a." * 400_000 + "a = 1",
+        "\n".join(f"k{i} = 1" for i in range(90_000)),
+        "kind = " + "9" * 900_000,
+        "kind = {" + "a={" * 200_000,
+        "axes = [" + "'row'," * 150_000 + "]",
+        "[" + "a" * 900_000 + "]",
+    ],
+)
+def test_hostile_texts_take_no_time(tmp_path, text):
+    path = write(tmp_path, text)
+    begin = time.monotonic()
+    with pytest.raises(DataError) as caught:
+        read_sidecar(path)
+    assert time.monotonic() - begin < 5
+    assert len(str(caught.value)) < 2000
 
 
 def test_size_cap(tmp_path):
