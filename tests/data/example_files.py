@@ -14,7 +14,7 @@ from sciinv.data import write_scan
 from sciinv.data.phantoms import shepp_logan
 from sciinv.data.simulate import simulate_mri
 
-from . import mrd_files, test_bart, test_twix
+from . import mrd_files, test_bart, test_cxi, test_nxtomo
 from .test_load import coils_of, fft2, header, letter_f, projections, write_dxchange, write_fastmri
 
 SIDE = """
@@ -54,6 +54,8 @@ def _dxchange(folder: Path) -> Path:
 
 
 def _twix(folder: Path) -> Path:
+    from . import test_twix  # skips where its package is missing
+
     lines = test_twix.lines_of(test_twix.IMAGE)
     return test_twix.write(folder, test_twix.measurement(lines))
 
@@ -61,6 +63,16 @@ def _twix(folder: Path) -> Path:
 def _bart(folder: Path) -> Path:
     images = test_bart.letter((16, 15))[..., None, None] * np.array([1.0, 0.5j])
     return test_bart.write_pair(folder / "scan", test_bart.kspace(images))
+
+
+def _nxtomo(folder: Path) -> Path:
+    test_nxtomo.nx.write(folder / "scan.nxs", test_nxtomo.usual())
+    return folder / "scan.nxs"
+
+
+def _cxi(folder: Path) -> Path:
+    test_cxi.write(folder / "scan.cxi")
+    return folder / "scan.cxi"
 
 
 def _bare(suffix: str, write: Callable[[Path], object]) -> Callable[[Path], Path]:
@@ -84,6 +96,8 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "fastmri": _fastmri,
     "ismrmrd": _ismrmrd,
     "dxchange": _dxchange,
+    "nxtomo": _nxtomo,
+    "cxi": _cxi,
     "twix": _twix,
     "bart": _bart,
     "npy": _bare(".npy", lambda path: np.save(path, SINOGRAM)),

@@ -15,7 +15,6 @@ import pytest
 
 from sciinv.data import isolation, load
 from sciinv.data.isolation_limits import Limits, limits_for, machine_memory, size_of
-from sciinv.data.load import ALL_FORMATS
 from sciinv.data.sidecar import read_sidecar
 from sciinv.errors import DataError
 
@@ -117,7 +116,7 @@ def refusal(path: Path, *words: str, **options) -> str:
 
 
 # the same scans ---------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", [form.NAME for form in ALL_FORMATS])
+@pytest.mark.parametrize("name", WRITERS)
 def test_every_format_reads_the_same(tmp_path, name):
     if name == "twix":
         pytest.importorskip("twixtools")
