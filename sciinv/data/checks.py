@@ -21,7 +21,7 @@ from sciinv.data.scan import (
 from sciinv.data.trajectory import check_extent
 from sciinv.errors import DataError
 
-__all__ = ["assumed_affine", "check_finite", "check_scan", "to_radians"]
+__all__ = ["assumed_affine", "check_affine", "check_finite", "check_scan", "to_radians"]
 
 ASSUMED_ORIENTATION = (
     "the file states no orientation: rows are taken to run from anterior to posterior, "
@@ -98,7 +98,10 @@ def check_scan(scan: Scan) -> Scan:
         other.
     """
     where = scan.source
+    if scan.data.size == 0:
+        raise DataError(where, "data", found=f"shape {scan.data.shape}", expected="measured values")
     check_finite(scan.data, where, "data")
+    check_affine(scan.affine, where)
     geometry = scan.geometry
     if isinstance(geometry, MRIGeometry):
         _check_mri(scan, geometry)
@@ -109,6 +112,24 @@ def check_scan(scan: Scan) -> Scan:
     else:
         _check_ct(scan, geometry)
     return scan
+
+
+def check_affine(affine: NDArray[Any], where: object) -> None:
+    """Refuse an affine that does not place voxels in space.
+
+    :raises DataError: not a finite 4 x 4 matrix with three independent directions.
+    """
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise DataError(where, "affine", found=f"shape {affine.shape}", expected="finite 4 x 4")
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not lengths.all() or np.linalg.matrix_rank(affine[:3, :3] / lengths) < 3:
+        raise DataError(
+            where,
+            "affine",
+            found=f"voxels of {' x '.join(f'{n:g}' for n in lengths)} mm in fewer than 3 "
+            "independent directions",
+            expected="three independent directions",
+        )
 
 
 def _expect_shape(where: Path, name: str, array: NDArray[Any], *allowed: tuple[int, ...]) -> None:

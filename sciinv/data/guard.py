@@ -24,6 +24,7 @@ from sciinv.data.files import (
     refuse_unbacked,
 )
 from sciinv.data.filters import check_filters, no_plugin_path
+from sciinv.data.heaps import check_heaps
 from sciinv.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ __all__ = ["GuardedHDF5", "open_hdf5"]
 
 _MAX_LINKS = 16
 _MAX_ATTRIBUTE_BYTES = 65536
+# libhdf5 visits every chunk of a data set, also those that were never written
+_MAX_MISSING_CHUNKS = 100_000
 _KINDS = {
     "c": "complex numbers",
     "f": "floating-point numbers",
@@ -52,6 +55,7 @@ class GuardedHDF5:
         self._declared = 0
         self._stored = 0
         self._checked: set[str] = set()
+        self._heaps_checked = False
 
     # walking ------------------------------------------------------------------------------------
     def _parts(self, name: str) -> list[str]:
@@ -155,6 +159,15 @@ class GuardedHDF5:
         with reading(self.path, name):
             declared = declared_bytes(node.shape or (), node.dtype.itemsize)
             stored = int(node.id.get_storage_size())
+            pieces = _missing_chunks(node)
+        if pieces > _MAX_MISSING_CHUNKS:
+            raise DataError(
+                self.path,
+                name,
+                found=f"{pieces} chunks of {node.chunks} without data",
+                expected=f"at most {_MAX_MISSING_CHUNKS}",
+                hint="reading nothing in so many pieces takes forever; h5repack stores it anew",
+            )
         refuse_unbacked(self.path, name, declared, stored)
         self._declared += declared
         self._stored += stored
@@ -165,6 +178,15 @@ class GuardedHDF5:
         if name not in self._checked:
             check_filters(self.path, name, node)
             self._checked.add(name)
+
+    def check_heaps(self) -> None:
+        """Check the heaps of variable lengths once, before the first of them is read.
+
+        :raises DataError: a damaged heap.
+        """
+        if not self._heaps_checked:
+            check_heaps(self.path)
+            self._heaps_checked = True
 
     # reading ------------------------------------------------------------------------------------
     def shape(self, name: str) -> tuple[int, ...]:
@@ -245,6 +267,8 @@ class GuardedHDF5:
                 value: Any = b"x" * (max_bytes + 1)
             else:
                 self._check_filters(name, node)
+                if node.dtype.kind != "S":
+                    self.check_heaps()
                 value = node[()]
             value = value if isinstance(value, bytes | str) else np.asarray(value).reshape(-1)[0]
             raw = value.encode() if isinstance(value, str) else bytes(value)
@@ -263,7 +287,7 @@ class GuardedHDF5:
         if node is None:
             return None
         with reading(self.path, f"attribute {key} of {name}"):
-            return _plain_attribute(node.attrs, key) if key in node.attrs else None
+            return self._attribute(node, key) if key in node.attrs else None
 
     def attrs(self, name: str = "/") -> dict[str, Any]:
         """Return the attributes of an object as plain str, int, float or numeric arrays.
@@ -276,10 +300,15 @@ class GuardedHDF5:
         result: dict[str, Any] = {}
         with reading(self.path, f"attributes of {name}"):
             for key in node.attrs:
-                value = _plain_attribute(node.attrs, key)
+                value = self._attribute(node, key)
                 if value is not None:
                     result[str(key)] = value
         return result
+
+    def _attribute(self, node: Any, key: str) -> Any:  # noqa: ANN401
+        if node.attrs.get_id(key).dtype.kind not in "fiubS":
+            self.check_heaps()
+        return _plain_attribute(node.attrs, key)
 
 
 def _plain_attribute(attributes: h5py.AttributeManager, key: str) -> Any:  # noqa: ANN401
@@ -300,6 +329,16 @@ def _plain_attribute(attributes: h5py.AttributeManager, key: str) -> Any:  # noq
         return None
     value = np.asarray(attributes[key])
     return value.reshape(-1)[0].item() if value.size == 1 else value
+
+
+def _missing_chunks(node: h5py.Dataset) -> int:
+    """Chunks of a data set that the file does not hold; 0 if there are few of them at all."""
+    if node.chunks is None:
+        return 0
+    count = declared_bytes(
+        tuple(-(-n // max(m, 1)) for n, m in zip(node.shape, node.chunks, strict=True)), 1
+    )
+    return count - int(node.id.get_num_chunks()) if count > _MAX_MISSING_CHUNKS else 0
 
 
 def _complex_pair(dtype: np.dtype[Any]) -> tuple[str, str] | None:

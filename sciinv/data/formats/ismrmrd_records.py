@@ -152,6 +152,7 @@ def read_readouts(file: GuardedHDF5, name: str) -> Readouts:
         )
     file._check_size(name, node)
     file._check_filters(name, node)
+    file.check_heaps()
     with reading(file.path, name):
         heads = np.asarray(node.fields("head")[()])
     if len(heads) == 0:

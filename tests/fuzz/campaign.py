@@ -1,0 +1,155 @@
+"""Many mutants of a format: hands them to a worker process, survives its death, counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .mutate import mutant
+from .seeds import READERS, Seed, make
+from .worker import SECONDS, pack, write
+
+ROOT = Path(__file__).resolve().parents[2]
+FAILURES = ("traceback", "message", "inconsistent", "late", "signal")
+
+
+@dataclass
+class Tally:
+    """What became of the mutants of one format.
+
+    :param failures: number of a mutant, outcome, text.
+    :param refusals: beginnings of messages.
+    :param slowest: seconds of the processor, and the number of that mutant.
+    :param peak: bytes of resident memory, and the number of that mutant.
+    """
+
+    name: str
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[int, str, str]] = field(default_factory=list)
+    refusals: Counter[str] = field(default_factory=Counter)
+    slowest: tuple[float, int] = (0.0, 0)
+    peak: tuple[int, int] = (0, 0)
+
+    @property
+    def total(self) -> int:
+        """Mutants read."""
+        return sum(self.counts.values())
+
+    def row(self) -> str:
+        """A line of the table."""
+        c = self.counts
+        odd = c["message"] + c["inconsistent"]
+        return (
+            f"| {self.name} | {self.total} | {c['scan']} | {c['refused']} | {c['traceback']} | "
+            f"{odd} | {c['signal']} | {c['late']} | {self.slowest[0]:.2f} | {self.peak[0] / 1e6:.0f} |"
+        )
+
+
+HEAD = (
+    "| format | mutants | read | refused | tracebacks | odd | signals | late | slowest (s) "
+    "| peak (MB) |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+)
+
+
+def scratch() -> Path | None:
+    """Where mutants are written: memory, if there is such a place."""
+    memory = Path("/dev/shm")  # noqa: S108
+    return memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+
+
+def run(name: str, first: int, count: int, seeds: list[Seed] | None = None) -> Tally:
+    """Read the mutants ``first`` to ``first + count - 1`` of a format."""
+    seeds = make(name) if seeds is None else seeds
+    tally = Tally(name)
+    number, last = first, first + count
+    with tempfile.TemporaryDirectory(dir=scratch(), prefix="sciinv-fuzz-") as folder:
+        while seeds and number < last:
+            number = _session(tally, seeds, number, last, Path(folder))
+    return tally
+
+
+def _session(tally: Tally, seeds: list[Seed], first: int, last: int, folder: Path) -> int:
+    """One worker, until it is done or dead; returns the number to go on with."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+                   "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.fuzz.worker", str(folder)], cwd=ROOT, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None
+    order = {"seeds": pack(seeds), "reader": READERS.get(tally.name, "scan"), "first": first}
+    try:
+        process.stdin.write(json.dumps({**order, "last": last}).encode() + b"\n")
+        process.stdin.close()
+        begun, hung = _listen(tally, process)
+    finally:
+        process.kill()
+        code = process.wait()
+        process.stdout.close()
+    if begun is None:
+        raise RuntimeError(f"the worker of {tally.name} ended before its first mutant ({code})")
+    if begun < 0:
+        return last
+    # what hangs in a library is killed by us, everything else died by itself
+    outcome = "late" if hung else "signal"
+    tally.counts[outcome] += 1
+    tally.failures.append((begun, outcome, f"exit {code}"))
+    return begun + 1
+
+
+def _listen(tally: Tally, process: subprocess.Popen[bytes]) -> tuple[int | None, bool]:
+    """Count answers; returns the mutant that ended the worker (-1: all are read), and if it hung."""
+    assert process.stdout is not None
+    begun: int | None = None
+    done = True
+    pending = b""
+    descriptor = process.stdout.fileno()
+    used = 0.0
+    while True:
+        # the worker rings its own alarm; what hangs in a library does not hear it
+        while not select.select([descriptor], [], [], 1)[0]:
+            if _used(process.pid) > used + SECONDS + 5:
+                return begun, True
+        used = _used(process.pid)
+        chunk = os.read(descriptor, 1 << 16)
+        if not chunk:
+            return (-1 if done and begun is not None else begun), False
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in lines:
+            answer: dict[str, Any] = json.loads(line)
+            begun, done = answer["number"], "outcome" in answer
+            if done:
+                _count(tally, answer)
+
+
+def _used(number: int) -> float:
+    """Seconds of the processor that a process has taken."""
+    with open(f"/proc/{number}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _count(tally: Tally, answer: dict[str, Any]) -> None:
+    outcome = answer["outcome"]
+    tally.counts[outcome] += 1
+    tally.slowest = max(tally.slowest, (answer["seconds"], answer["number"]))
+    tally.peak = max(tally.peak, (answer["peak"], answer["number"]))
+    if outcome in FAILURES:
+        tally.failures.append((answer["number"], outcome, answer["text"]))
+    elif outcome == "refused":
+        tally.refusals[answer["text"].partition("found ")[2][:40]] += 1
+
+
+def save(name: str, number: int, folder: Path) -> Path:
+    """Write the files of a mutant, to look at it; returns the one to read."""
+    place = folder / f"{name}-{number}"
+    place.mkdir(parents=True, exist_ok=True)
+    return write(mutant(make(name), number), place)

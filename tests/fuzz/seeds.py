@@ -1,0 +1,357 @@
+"""Tiny valid files of every format that is read, made by our own writers and by independent ones.
+
+A seed is a handful of files in memory; ``main`` is what a user would name. Its parts are small, so
+that a change at random mostly hits structure and not numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+SIDE = {
+    "mri": 'kind = "mri"\nquantity = "kspace"\naxes = ["coil", "row", "column"]\n'
+    "[mri]\nvoxel_size = [2.0, 1.5, 1.0]\n[noise]\nstd = 0.5\n",
+    "ct": 'kind = "ct"\nquantity = "counts"\naxes = ["angle", "detector"]\n'
+    '[blank]\nfile = "blank.npy"\n[ct]\ndetector_spacing = 0.5\n'
+    'angles = { start = 0.0, stop = 180.0, count = 6, unit = "deg" }\n',
+    "fan": 'kind = "ct"\nquantity = "line_integrals"\naxes = ["angle", "detector"]\n[ct]\n'
+    'beam = "fan"\nangles = { stop = 360, count = 6, unit = "deg" }\nsource_distance = 200.0\n'
+    "detector_distance = 100.0\ndetector_spacing = 0.75\naxis_shift = 0.5\n",
+    "spiral": 'kind = "mri"\nquantity = "kspace"\naxes = ["coil", "shot", "sample"]\n[mri]\n'
+    'fov = [320.0, 240.0]\nimage_shape = [6, 5]\n[mri.trajectory]\nfile = "k.npy"\n'
+    'unit = "cycles/fov"\n[mri.density]\nfile = "w.npy"\n',
+    "diffraction": 'kind = "diffraction"\nquantity = "counts"\naxes = ["row", "column"]\n'
+    '[diffraction]\noversampling = 2.0\n[mask]\nfile = "mask.npy"\n',
+    "frames": 'kind = "diffraction"\nquantity = "counts"\naxes = ["frame", "row", "column"]\n'
+    "[diffraction]\nimage_shape = [2, 8, 8]\nvoxel_size = [1e-4, 2e-5, 3e-5]\n",
+}
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Files by name; those in ``targets`` are the ones that get damaged."""
+
+    files: dict[str, bytes]
+    main: str
+    targets: tuple[str, ...]
+
+
+def collect(folder: Path, main: str, *targets: str) -> Seed:
+    """Everything in a folder, as a seed."""
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return Seed(files, main, targets or (main,))
+
+
+def numbers(*shape: int, seed: int = 1) -> np.ndarray:
+    """Positive float32 numbers."""
+    return np.random.default_rng(seed).uniform(0.5, 2, shape).astype(np.float32)
+
+
+def signal(*shape: int) -> np.ndarray:
+    """Complex64 numbers."""
+    return (numbers(*shape) - 1 + 1j * numbers(*shape, seed=2)).astype(np.complex64)
+
+
+def pattern(*shape: int) -> np.ndarray:
+    """Counts with a bright centre."""
+    counts = np.random.default_rng(3).poisson(3.0, shape).astype(np.int32)
+    row, column = (n // 2 for n in shape[-2:])
+    counts[..., row, column - 1 : column + 2] = 600
+    counts[tuple(n // 2 for n in shape)] = 1000
+    return counts
+
+
+def npy(array: np.ndarray) -> bytes:
+    """The bytes of an .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def hdf5(**options: object) -> tuple[io.BytesIO, h5py.File]:
+    """An HDF5 file in memory; close it, then take the value of the stream."""
+    stream = io.BytesIO()
+    return stream, h5py.File(stream, "w", **options)
+
+
+# native -----------------------------------------------------------------------------------------
+def native(folder: Path) -> Iterator[Seed]:
+    from sciinv.data.native import write_scan
+    from sciinv.data.phantoms import shepp_logan
+    from sciinv.data.simulate import simulate_ct, simulate_mri
+
+    image = shepp_logan((16, 16))
+    scans = {
+        "mri": simulate_mri(image[::2, ::2], coils=2, calibration_lines=2, rng=1),
+        "ct": simulate_ct(0.02 * image[::2, ::2].clip(0), num_angles=6, dose=1e4, rng=1),
+    }
+    for name, scan in scans.items():
+        path = folder / f"{name}.h5"
+        yield Seed({path.name: write_scan(scan, path).read_bytes()}, path.name, (path.name,))
+        path.unlink()
+    from sciinv.data.load import load
+
+    for name, files in (("spiral", spiral_files()), ("fan", fan_files())):
+        for part, content in files.items():
+            (folder / part).write_bytes(content)
+        path = write_scan(load(folder / "scan.npy"), folder / f"{name}.h5")
+        yield Seed({path.name: path.read_bytes()}, path.name, (path.name,))
+
+
+# self-describing HDF5 ---------------------------------------------------------------------------
+def fastmri(folder: Path) -> Iterator[Seed]:
+    from sciinv.data.phantoms import shepp_logan
+    from sciinv.data.simulate import simulate_mri
+    from sciinv.data.write_fastmri import write_fastmri
+
+    scan = simulate_mri(shepp_logan((8, 6)), coils=2, calibration_lines=2, rng=1)
+    path = write_fastmri(scan, folder / "scan.h5")
+    yield collect(folder, "scan.h5")
+    with h5py.File(path) as file:
+        header = file["ismrmrd_header"][()]
+    stream, file = hdf5(libver="latest")
+    with file:
+        file.create_dataset("kspace", data=signal(1, 2, 8, 6), chunks=(1, 1, 8, 6), compression=4)
+        file["mask"] = np.ones(6, np.float32)
+        file["ismrmrd_header"] = np.bytes_(header)
+        file["reconstruction_rss"] = numbers(1, 8, 6)
+        file.attrs["acquisition"] = "AXT2"
+        file.attrs["max"] = 1.0
+    yield Seed({"scan.h5": stream.getvalue()}, "scan.h5", ("scan.h5",))
+
+
+def ismrmrd(folder: Path) -> Iterator[Seed]:
+    from ..data import mrd_files as mrd
+
+    if find_spec("ismrmrd") is None:
+        return
+    maps = np.ones((2, 1, 1)) * np.array([1, 1j])[:, None, None]
+    cartesian = mrd.lines(numbers(5, 6), maps)
+    noise = mrd.acquisition(signal(2, 6), flags=(19,))
+    mrd.write(folder / "scan.h5", mrd.header(6, 5), [noise, *cartesian])
+    yield collect(folder, "scan.h5")
+    (folder / "scan.h5").unlink()
+    track = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 7, 2))
+    shots = [mrd.acquisition(signal(2, 7), traj=t, kspace_encode_step_1=i)
+             for i, t in enumerate(track)]  # fmt: skip
+    mrd.write(folder / "scan.h5", mrd.header(6, 5, trajectory="radial"), shots)
+    yield collect(folder, "scan.h5")
+
+
+def dxchange(folder: Path) -> Iterator[Seed]:
+    stream, file = hdf5()
+    with file:
+        group = file.create_group("exchange")
+        group["data"] = (1000 * numbers(6, 2, 8)).astype(np.uint16)
+        group["data_white"] = np.full((2, 2, 8), 3000, np.uint16)
+        group["data_dark"] = np.full((1, 2, 8), 10, np.uint16)
+        group["theta"] = np.linspace(0, 150, 6)
+        group["theta"].attrs["units"] = "deg"
+        group["title"] = np.bytes_("a tooth")
+    side = b'kind = "ct"\n[ct]\naxis_column = 3.5\ndetector_spacing = 0.01\n'
+    yield Seed({"scan.h5": stream.getvalue(), "scan.toml": side}, "scan.h5", ("scan.h5",))
+
+
+def hdf5_bare(folder: Path) -> Iterator[Seed]:
+    import hdf5plugin
+
+    side = (SIDE["fan"] + '[data]\nname = "a/b"\n').encode()
+    filters: list[dict[str, object]] = [
+        {"compression": 4, "shuffle": True},
+        {"compression": "lzf", "fletcher32": True},
+        {"scaleoffset": 4},
+        dict(hdf5plugin.Blosc()),
+        dict(hdf5plugin.Bitshuffle(cname="zstd")),
+        dict(hdf5plugin.LZ4()),
+    ]
+    for options in filters:
+        stream, file = hdf5(libver="latest" if "fletcher32" in options else "earliest")
+        with file:
+            file.create_dataset("a/b", data=numbers(6, 8), chunks=(3, 8), **options)
+        yield Seed({"scan.h5": stream.getvalue(), "scan.toml": side}, "scan.h5", ("scan.h5",))
+
+
+# raw data of vendors and laboratories -----------------------------------------------------------
+def twix(folder: Path) -> Iterator[Seed]:
+    if find_spec("twixtools") is None:
+        return
+    from ..data import test_twix as files
+
+    files.write(folder, files.measurement(files.lines_of(files.IMAGE)))
+    yield collect(folder, "meas.dat")
+    noise = files.line(signal(2, 16), 0, flags=["NOISEADJSCAN"])
+    two = [files.line(signal(2, 28), row) for row in range(2)]
+    files.write(folder, files.measurement([noise]), files.measurement(two))
+    yield collect(folder, "meas.dat")
+
+
+def bart(folder: Path) -> Iterator[Seed]:
+    from ..data.test_bart import write_pair
+
+    write_pair(folder / "scan", signal(6, 5, 1, 2))
+    yield collect(folder, "scan.cfl", "scan.cfl", "scan.hdr", "scan.hdr", "scan.hdr")
+    write_pair(folder / "maps", signal(6, 5, 1, 2), dims=5)
+    side = 'kind = "mri"\n[mri]\nvoxel_size = [2.0, 1.5, 1.0]\n[coil_maps]\nfile = "maps.cfl"\n'
+    (folder / "scan.toml").write_text(side)
+    yield collect(folder, "scan.cfl", "maps.hdr", "maps.cfl", "scan.toml")
+
+
+# bare arrays and their side-car -----------------------------------------------------------------
+def spiral_files() -> dict[str, bytes]:
+    track = np.random.default_rng(0).uniform(-2, 2, (3, 7, 2))
+    files = {"scan.npy": npy(signal(2, 3, 7)), "k.npy": npy(track), "w.npy": npy(numbers(3, 7))}
+    return files | {"scan.toml": SIDE["spiral"].encode()}
+
+
+def fan_files() -> dict[str, bytes]:
+    return {"scan.npy": npy(numbers(6, 8)), "scan.toml": SIDE["fan"].encode()}
+
+
+def ct_files() -> dict[str, bytes]:
+    counts = (1000 * numbers(6, 8)).astype(np.int32)
+    blank = np.full(8, 3000.0)
+    side = SIDE["ct"].encode()
+    return {"scan.npy": npy(counts), "blank.npy": npy(blank), "scan.toml": side}
+
+
+def npy_bare(folder: Path) -> Iterator[Seed]:
+    yield Seed(spiral_files(), "scan.npy", ("scan.npy", "k.npy", "w.npy"))
+    yield Seed(ct_files(), "scan.npy", ("scan.npy", "blank.npy"))
+    fortran = np.asfortranarray(signal(2, 6, 5)).astype(">c16")
+    side = SIDE["mri"].encode()
+    yield Seed({"scan.npy": npy(fortran), "scan.toml": side}, "scan.npy", ("scan.npy",))
+
+
+def npz_bare(folder: Path) -> Iterator[Seed]:
+    side = (SIDE["mri"] + '[data]\nname = "k"\n').encode()
+    for save in (np.savez, np.savez_compressed):
+        stream = io.BytesIO()
+        save(stream, k=signal(2, 6, 5), other=np.arange(3))
+        yield Seed({"scan.npz": stream.getvalue(), "scan.toml": side}, "scan.npz", ("scan.npz",))
+
+
+def matlab(folder: Path) -> Iterator[Seed]:
+    import scipy.io
+
+    values = {"k": signal(2, 6, 5), "s": {"x": numbers(6, 8), "t": "hi"}, "n": 1.0}
+    for packed in (False, True):
+        for kind, name in (("mri", "k"), ("fan", "s.x")):
+            stream = io.BytesIO()
+            scipy.io.savemat(stream, values, do_compression=packed)
+            content = bytearray(stream.getvalue())
+            content[:116] = b"MATLAB 5.0 MAT-file".ljust(116)  # without the date
+            side = (SIDE[kind] + f'[data]\nname = "{name}"\n').encode()
+            files = {"scan.mat": bytes(content), "scan.toml": side}
+            yield Seed(files, "scan.mat", ("scan.mat",))
+
+
+def tiff(folder: Path) -> Iterator[Seed]:
+    import tifffile
+
+    counts = pattern(3, 16, 16).astype(np.uint16)
+    options: list[dict[str, object]] = [
+        {},
+        {"bigtiff": True, "byteorder": ">"},
+        {"compression": "zlib", "predictor": 2},
+        {"tile": (16, 16), "compression": "lzma"},
+        {"rowsperstrip": 4, "metadata": None, "contiguous": False},
+    ]
+    side = SIDE["frames"].encode()
+    for chosen in options:
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, counts, photometric="minisblack", **chosen)  # type: ignore[arg-type]
+        yield Seed({"scan.tif": stream.getvalue(), "scan.toml": side}, "scan.tif", ("scan.tif",))
+
+
+def sidecar(folder: Path) -> Iterator[Seed]:
+    for files in (spiral_files(), ct_files(), fan_files(), phase_files()):
+        yield Seed(files, "scan.npy", ("scan.toml",))
+
+
+def phase_files() -> dict[str, bytes]:
+    mask = np.ones((12, 10), np.uint8)
+    side = SIDE["diffraction"].encode()
+    return {"scan.npy": npy(pattern(12, 10)), "mask.npy": npy(mask), "scan.toml": side}
+
+
+def phase(folder: Path) -> Iterator[Seed]:
+    targets = ("scan.npy", "mask.npy", "scan.toml")
+    yield Seed(phase_files(), "scan.npy", targets)
+    stream, file = hdf5()
+    with file:
+        file["pattern"] = pattern(12, 10)
+    files = phase_files() | {"scan.h5": stream.getvalue()}
+    yield Seed(files, "scan.h5", ("scan.h5", *targets[1:]))
+    from sciinv.data.load import load
+    from sciinv.data.native import write_scan
+
+    for name, content in phase_files().items():
+        (folder / name).write_bytes(content)
+    written = write_scan(load(folder / "scan.npy"), folder / "native.h5").read_bytes()
+    yield Seed({"native.h5": written}, "native.h5", ("native.h5",))
+
+
+# what this package wrote itself -----------------------------------------------------------------
+def prior(folder: Path) -> Iterator[Seed]:
+    import torch
+
+    from sciinv.priors.network import UNet
+    from sciinv.priors.precondition import EDMDenoiser
+    from sciinv.priors.store import save
+
+    for dtype in (torch.float32, torch.float16):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = UNet(2, widths=(2, 2), features=2, blocks=1)
+        made = EDMDenoiser(net, sigma_min=0.01, sigma_max=3.0, channels=2, card={"name": "toy"})
+        save(made, folder / "toy.safetensors", dtype=dtype)
+        yield collect(folder, "toy.safetensors")
+
+
+def result(folder: Path) -> Iterator[Seed]:
+    from sciinv.report.store import write_hdf5
+
+    from ..report.conftest import make_result
+
+    for kind in ("mri", "ct"):
+        made = make_result(kind, shape=(8, 8), samples=2)
+        write_hdf5(made, folder / "result.h5")
+        yield collect(folder, "result.h5")
+
+
+#: Writers of the seeds of each format.
+FORMATS: dict[str, Callable[[Path], Iterator[Seed]]] = {
+    "native": native,
+    "fastmri": fastmri,
+    "ismrmrd": ismrmrd,
+    "dxchange": dxchange,
+    "twix": twix,
+    "bart": bart,
+    "npy": npy_bare,
+    "npz": npz_bare,
+    "matlab": matlab,
+    "tiff": tiff,
+    "hdf5": hdf5_bare,
+    "phase": phase,
+    "sidecar": sidecar,
+    "result": result,
+    "prior": prior,
+}
+#: How the files of a format are read, where it is not ``sciinv.data.load``.
+READERS = {"prior": "prior", "result": "result"}
+
+
+def make(name: str) -> list[Seed]:
+    """Write the seeds of a format; none where the package of an independent writer is missing."""
+    # twixtools prints
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        return list(FORMATS[name](Path(folder)))

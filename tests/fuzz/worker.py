@@ -1,0 +1,250 @@
+"""One process that reads many mutants, one after the other, within the limits of memory and time.
+
+It is told what to do by lines of JSON on standard input and answers each with lines of JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sciinv.errors import SciinvError
+
+from .mutate import mutant
+from .seeds import Seed
+
+#: What a mutant may take: seconds of the processor, bytes of address space above those of the process.
+SECONDS, BYTES = 25, 2_500_000_000
+_LONGEST_MESSAGE = 2000
+
+
+class Late(BaseException):
+    """The time is over; not an Exception, so that no reader takes it for damage."""
+
+
+def pack(seeds: list[Seed]) -> list[dict[str, Any]]:
+    """Seeds as JSON."""
+    return [
+        {
+            "files": {k: base64.b64encode(v).decode() for k, v in seed.files.items()},
+            "main": seed.main,
+            "targets": list(seed.targets),
+        }
+        for seed in seeds
+    ]
+
+
+def unpack(packed: list[dict[str, Any]]) -> list[Seed]:
+    """Seeds from JSON."""
+    return [
+        Seed(
+            {k: base64.b64decode(v) for k, v in one["files"].items()},
+            one["main"],
+            tuple(one["targets"]),
+        )
+        for one in packed
+    ]
+
+
+# readers ----------------------------------------------------------------------------------------
+def _read_scan(path: Path) -> str:
+    from sciinv.data.load import load
+
+    return check_scan_of_mutant(load(path))
+
+
+def _read_prior(path: Path) -> str:
+    from sciinv.priors.store import load
+
+    denoiser = load(path)
+    assert denoiser.channels in (1, 2)
+    return ""
+
+
+def _read_result(path: Path) -> str:
+    from sciinv.result import load_result
+
+    result = load_result(path)
+    repr(result), result.status.text  # noqa: B018
+    if result.samples.size < 100_000:
+        result.mean, result.std, result.interval()  # noqa: B018
+    return ""
+
+
+READERS: dict[str, Callable[[Path], str]] = {
+    "scan": _read_scan,
+    "prior": _read_prior,
+    "result": _read_result,
+}
+
+
+def check_scan_of_mutant(scan: Any) -> str:
+    """What any scan that was read must satisfy; returns what does not hold."""
+    from sciinv.data.describe import describe, details
+
+    texts = [describe(scan), scan.units, *scan.notes, *(f"{n}{t}" for n, t in details(scan))]
+    texts += [*scan.header.keys(), *scan.header.values()]
+    if not all(isinstance(text, str) for text in texts):
+        return "a text that is none"
+    if scan.affine.shape != (4, 4) or not np.isfinite(scan.affine).all():
+        return "affine"
+    if abs(np.linalg.det(scan.affine[:3, :3])) == 0:
+        return "singular affine"
+    if not np.isfinite(scan.data).all():
+        return "data"
+    if scan.noise_std is not None and not 0 < scan.noise_std < np.inf:
+        return f"noise_std {scan.noise_std}"
+    if scan.num_slices < 1 or min(scan.image_shape) < 1 or scan.data.size == 0:
+        return "an empty scan"
+    for name in ("voxel_size", "detector_spacing", "pixel_size", "slice_spacing"):
+        value = getattr(scan.geometry, name, 1.0)
+        if not np.all(np.isfinite(value)) or not np.all(np.asarray(value) > 0):
+            return f"{name} {value}"
+    return ""
+
+
+# one mutant -------------------------------------------------------------------------------------
+def judge(reader: str, path: Path) -> tuple[str, str]:
+    """Read a file; returns the outcome and a text about it.
+
+    ``scan`` (or a prior, a result), ``refused`` by one line that names the file; everything else is
+    a failure: ``traceback``, ``message``, ``inconsistent``, ``late``.
+    """
+    names = [file.name for file in path.parent.iterdir()] + [path.name]
+    try:
+        with _alarm(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wrong = READERS[reader](path)
+    except SciinvError as error:
+        text = str(error)
+        if "\n" in text or "\r" in text or len(text) > _LONGEST_MESSAGE:
+            return "message", repr(text[:_LONGEST_MESSAGE])
+        if not any(name in text for name in names):
+            return "message", f"no file named: {text}"
+        return "refused", text
+    except Late:
+        return "late", f"more than {SECONDS} s"
+    except BaseException as error:  # noqa: BLE001 - this is what is counted
+        return "traceback", f"{_where(error)}: {type(error).__name__}: {str(error)[:200]}"
+    return ("inconsistent", wrong) if wrong else ("scan", "")
+
+
+def _where(error: BaseException) -> str:
+    """The last line of our own in a traceback."""
+    place, step = "?", error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        if "sciinv" in code.co_filename:
+            place = f"{Path(code.co_filename).name}:{step.tb_lineno}"
+        step = step.tb_next
+    return place
+
+
+@contextmanager
+def _alarm() -> Iterator[None]:
+    def ring(*_: object) -> None:
+        raise Late
+
+    # time of the processor: the machine may be busy with something else
+    signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def write(seed: Seed, folder: Path) -> Path:
+    """Write the files of a mutant into a folder that holds nothing else."""
+    for name in os.listdir(folder):
+        (folder / name).unlink()
+    for name, content in seed.files.items():
+        (folder / name).write_bytes(content)
+    return folder / seed.main
+
+
+# the process ------------------------------------------------------------------------------------
+def limit_memory() -> None:
+    """Allow :data:`BYTES` more than what the libraries take."""
+    with open("/proc/self/statm") as file:
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + BYTES,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _peak() -> int:
+    """Largest resident memory since the last reset, bytes."""
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def _reset_peak() -> None:
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def prepare(reader: str) -> None:
+    """Import everything that a reader imports; looking up entry points takes 9 ms a file."""
+    cached = lru_cache(importlib.metadata.entry_points)
+    importlib.metadata.entry_points = cached  # type: ignore[assignment]
+    import h5py
+    import hdf5plugin
+    import tifffile
+
+    assert h5py.version and hdf5plugin.version and tifffile.__version__
+    if reader == "prior":
+        import sciinv.priors.store
+
+        assert sciinv.priors.store
+    import sciinv.data.load
+    import sciinv.report.store
+    import sciinv.result
+
+    assert sciinv.data.load and sciinv.result and sciinv.report.store
+
+
+def serve(folder: Path) -> None:
+    """Answer orders: seeds, reader, first and last number."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print does not belong to the answers
+    order = json.loads(sys.stdin.readline())
+    seeds, reader = unpack(order["seeds"]), order["reader"]
+    prepare(reader)
+    write(seeds[0], folder)
+    judge(reader, folder / seeds[0].main)
+    limit_memory()
+    _reset_peak()
+    base = _peak()
+    for number in range(order["first"], order["last"]):
+        made = mutant(seeds, number)
+        path = write(made, folder)
+        answers.write(json.dumps({"number": number}) + "\n")
+        begin = time.process_time()
+        outcome, text = judge(reader, path)
+        seconds = time.process_time() - begin
+        peak = _peak()
+        if peak > base + 16 * 2**20:
+            _reset_peak()
+        answers.write(
+            json.dumps({"number": number, "outcome": outcome, "text": text,
+                        "seconds": round(seconds, 4), "peak": peak}) + "\n"
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))
