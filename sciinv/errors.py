@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LONGEST = 600
+
 
 class SciinvError(Exception):
     """Base of every error that sciinv raises on purpose; its text is fit for a user."""
@@ -29,15 +31,28 @@ class DataError(SciinvError, ValueError):
         )
         parts = [self.where]
         if field:
-            parts.append(str(field))
+            parts.append(_shown(field))
         tail = []
         if found is not None:
-            tail.append(f"found {found}")
+            tail.append(f"found {_shown(found)}")
         if expected is not None:
-            tail.append(f"expected {expected}")
+            tail.append(f"expected {_shown(expected)}")
         message = ": ".join([*parts, ", ".join(tail)] if tail else parts)
         separator = "; " if tail else ": "
         super().__init__(f"{message}{separator}{hint}" if hint else message)
+
+
+def _shown(value: object) -> str:
+    """Text of a value on one line: names and texts of a file may be anything, of any length."""
+    text = str(value)
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - 100]} ... {text[-90:]}"
+    return "".join(
+        char
+        if char.isprintable()
+        else char.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for char in text
+    )
 
 
 class GeometryError(SciinvError, ValueError):

@@ -375,6 +375,7 @@ def load_result(path: str | Path) -> Result:
     :param path: the output folder or its ``result.h5``.
     :raises DataError: if it is missing, damaged or of another kind.
     """
+    from sciinv.data.files import reading
     from sciinv.report.store import read_hdf5
 
     path = Path(path)
@@ -382,7 +383,8 @@ def load_result(path: str | Path) -> Result:
         path = path / "result.h5"
     if not path.is_file():
         raise DataError(path, hint="no such result; give the output folder of sciinv reconstruct")
-    return read_hdf5(path)
+    with reading(path):
+        return read_hdf5(path)
 
 
 def _displayed(images: NDArray[Any]) -> NDArray[np.float32]:

@@ -120,9 +120,9 @@ def read_hdf5(path: Path) -> Result:
 
     with open_hdf5(path) as file:
         attributes = file.attrs()
-        if attributes.get("format") != FORMAT:
+        if str(attributes.get("format")) != FORMAT:
             raise DataError(path, found="an HDF5 file of another kind", expected=FORMAT)
-        if attributes.get("version") != VERSION:
+        if str(attributes.get("version")) != str(VERSION):
             found = f"version {attributes.get('version')}"
             raise DataError(path, found=found, expected=f"version {VERSION}")
         arrays: dict[str, Any] = {n: file.read(n, kinds=kinds) for n, kinds in _ARRAYS.items()}

@@ -1,8 +1,8 @@
 """``python -m tests.fuzz``: mutants of all formats, or one of them again.
 
-    python -m tests.fuzz --count 10000              every format, prints the table
-    python -m tests.fuzz --format twix --count 500  one
-    python -m tests.fuzz --format twix --seed 4711  one mutant, read in this process
+python -m tests.fuzz --count 10000              every format, prints the table
+python -m tests.fuzz --format twix --count 500  one
+python -m tests.fuzz --format twix --seed 4711  one mutant, read in this process
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from pathlib import Path
 from .campaign import HEAD, run, save
 from .seeds import FORMATS, READERS
 from .worker import READERS as READ
+
+
+def say(*lines: object) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
 
 
 def main() -> int:
@@ -28,22 +33,22 @@ def main() -> int:
     names = chosen.format or list(FORMATS)
     if chosen.seed is not None:
         path = save(names[0], chosen.seed, chosen.keep)
-        print(path)
-        print(repr(READ[READERS.get(names[0], "scan")](path)))
+        say(path)
+        say(repr(READ[READERS.get(names[0], "scan")](path)))
         return 0
-    print(HEAD, flush=True)
+    say(HEAD)
     failed = False
     for name in names:
         tally = run(name, chosen.first, chosen.count)
-        print(tally.row(), flush=True)
+        say(tally.row())
         for number, outcome, text in tally.failures:
             failed = True
             path = save(name, number, chosen.keep)
-            print(f"  {outcome} {text}\n    {path}: --format {name} --seed {number}")
+            say(f"  {outcome} {text}\n    {path}: --format {name} --seed {number}")
         if chosen.refusals:
-            print(f"  slowest {tally.slowest[1]}, largest {tally.peak[1]}")
+            say(f"  slowest {-tally.slowest[1]}, largest {-tally.peak[1]}")
             for text, times in tally.refusals.most_common(40):
-                print(f"  {times:6} {text}")
+                say(f"  {times:6} {text}")
     return int(failed)
 
 

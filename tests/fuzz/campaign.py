@@ -47,10 +47,9 @@ class Tally:
         """A line of the table."""
         c = self.counts
         odd = c["message"] + c["inconsistent"]
-        return (
-            f"| {self.name} | {self.total} | {c['scan']} | {c['refused']} | {c['traceback']} | "
-            f"{odd} | {c['signal']} | {c['late']} | {self.slowest[0]:.2f} | {self.peak[0] / 1e6:.0f} |"
-        )
+        cells = [self.name, self.total, c["scan"], c["refused"], c["traceback"], odd, c["signal"]]
+        cells += [c["late"], f"{self.slowest[0]:.2f}", f"{self.peak[0] / 1e6:.0f}"]
+        return "| " + " | ".join(map(str, cells)) + " |"
 
 
 HEAD = (
@@ -65,18 +64,23 @@ def scratch() -> Path | None:
     return memory if memory.is_dir() and os.access(memory, os.W_OK) else None
 
 
-def run(name: str, first: int, count: int, seeds: list[Seed] | None = None) -> Tally:
-    """Read the mutants ``first`` to ``first + count - 1`` of a format."""
+def run(
+    name: str, first: int, count: int, seeds: list[Seed] | None = None, reader: str = ""
+) -> Tally:
+    """Read the mutants ``first`` to ``first + count - 1`` of a format, with its reader."""
+    reader = reader or READERS.get(name, "scan")
     seeds = make(name) if seeds is None else seeds
     tally = Tally(name)
     number, last = first, first + count
     with tempfile.TemporaryDirectory(dir=scratch(), prefix="sciinv-fuzz-") as folder:
         while seeds and number < last:
-            number = _session(tally, seeds, number, last, Path(folder))
+            number = _session(tally, reader, seeds, number, last, Path(folder))
     return tally
 
 
-def _session(tally: Tally, seeds: list[Seed], first: int, last: int, folder: Path) -> int:
+def _session(
+    tally: Tally, reader: str, seeds: list[Seed], first: int, last: int, folder: Path
+) -> int:
     """One worker, until it is done or dead; returns the number to go on with."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
                    "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
@@ -85,7 +89,7 @@ def _session(tally: Tally, seeds: list[Seed], first: int, last: int, folder: Pat
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None
-    order = {"seeds": pack(seeds), "reader": READERS.get(tally.name, "scan"), "first": first}
+    order = {"seeds": pack(seeds), "reader": reader, "first": first}
     try:
         process.stdin.write(json.dumps({**order, "last": last}).encode() + b"\n")
         process.stdin.close()
@@ -95,9 +99,9 @@ def _session(tally: Tally, seeds: list[Seed], first: int, last: int, folder: Pat
         code = process.wait()
         process.stdout.close()
     if begun is None:
-        raise RuntimeError(f"the worker of {tally.name} ended before its first mutant ({code})")
-    if begun < 0:
         return last
+    if begun < 0:
+        raise RuntimeError(f"{tally.name}: the worker ended between two mutants ({code})")
     # what hangs in a library is killed by us, everything else died by itself
     outcome = "late" if hung else "signal"
     tally.counts[outcome] += 1
@@ -106,10 +110,12 @@ def _session(tally: Tally, seeds: list[Seed], first: int, last: int, folder: Pat
 
 
 def _listen(tally: Tally, process: subprocess.Popen[bytes]) -> tuple[int | None, bool]:
-    """Count answers; returns the mutant that ended the worker (-1: all are read), and if it hung."""
+    """Count answers; returns the mutant that ended the worker, and whether it hung.
+
+    ``None`` if all are read, -1 if the worker died while it made one.
+    """
     assert process.stdout is not None
-    begun: int | None = None
-    done = True
+    begun = -1
     pending = b""
     descriptor = process.stdout.fileno()
     used = 0.0
@@ -121,18 +127,20 @@ def _listen(tally: Tally, process: subprocess.Popen[bytes]) -> tuple[int | None,
         used = _used(process.pid)
         chunk = os.read(descriptor, 1 << 16)
         if not chunk:
-            return (-1 if done and begun is not None else begun), False
+            return begun, False
         *lines, pending = (pending + chunk).split(b"\n")
         for line in lines:
             answer: dict[str, Any] = json.loads(line)
-            begun, done = answer["number"], "outcome" in answer
-            if done:
+            if "end" in answer:
+                return None, False
+            if "outcome" in answer:
                 _count(tally, answer)
+            begun = -1 if "outcome" in answer else answer["number"]
 
 
 def _used(number: int) -> float:
     """Seconds of the processor that a process has taken."""
-    with open(f"/proc/{number}/stat") as file:
+    with Path(f"/proc/{number}/stat").open() as file:
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -140,8 +148,8 @@ def _used(number: int) -> float:
 def _count(tally: Tally, answer: dict[str, Any]) -> None:
     outcome = answer["outcome"]
     tally.counts[outcome] += 1
-    tally.slowest = max(tally.slowest, (answer["seconds"], answer["number"]))
-    tally.peak = max(tally.peak, (answer["peak"], answer["number"]))
+    tally.slowest = max(tally.slowest, (answer["seconds"], -answer["number"]))
+    tally.peak = max(tally.peak, (answer["peak"], -answer["number"]))
     if outcome in FAILURES:
         tally.failures.append((answer["number"], outcome, answer["text"]))
     elif outcome == "refused":

@@ -45,7 +45,8 @@ def _reshape(rng: random.Random, file: Any, name: str) -> None:
     array = np.asarray(file[name][()])
     choice = rng.randrange(7)
     changed = (
-        array[None], array[..., None], array.reshape(-1), array.T, array[:0], array[:1], array[..., :1],
+        array[None], array[..., None], array.reshape(-1), array.T, array[:0], array[:1],
+        array[..., :1],
     )[choice]  # fmt: skip
     _put(file, name, changed)
 
@@ -72,8 +73,10 @@ def _values(rng: random.Random, file: Any, name: str) -> None:
         array.reshape(-1)[rng.randrange(array.size) :] = rng.choice(
             (0, np.nan, np.inf, 3e38, -1, 1e-45)
         )
-    else:
+    elif array.dtype.kind in "iub":
         array.reshape(-1)[rng.randrange(array.size)] = rng.choice((0, 1, 127))
+    else:
+        raise TypeError("texts have their own change")
     file[name][...] = array
 
 

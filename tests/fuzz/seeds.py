@@ -85,35 +85,30 @@ def hdf5(**options: object) -> tuple[io.BytesIO, h5py.File]:
 
 # native -----------------------------------------------------------------------------------------
 def native(folder: Path) -> Iterator[Seed]:
-    from sciinv.data.native import write_scan
-    from sciinv.data.phantoms import shepp_logan
-    from sciinv.data.simulate import simulate_ct, simulate_mri
-
-    image = shepp_logan((16, 16))
-    scans = {
-        "mri": simulate_mri(image[::2, ::2], coils=2, calibration_lines=2, rng=1),
-        "ct": simulate_ct(0.02 * image[::2, ::2].clip(0), num_angles=6, dose=1e4, rng=1),
-    }
-    for name, scan in scans.items():
-        path = folder / f"{name}.h5"
-        yield Seed({path.name: write_scan(scan, path).read_bytes()}, path.name, (path.name,))
-        path.unlink()
     from sciinv.data.load import load
+    from sciinv.data.native import write_scan
 
-    for name, files in (("spiral", spiral_files()), ("fan", fan_files())):
+    extra = {"mri": {"coil_maps": signal(1, 2, 6, 5), "reference": numbers(1, 6, 5)}}
+    for name, files in (
+        ("mri", mri_files()), ("ct", ct_files()), ("spiral", spiral_files()), ("fan", fan_files()),
+    ):  # fmt: skip
         for part, content in files.items():
             (folder / part).write_bytes(content)
-        path = write_scan(load(folder / "scan.npy"), folder / f"{name}.h5")
+        scan = load(folder / "scan.npy").with_(**extra.get(name, {}))
+        path = write_scan(scan, folder / f"{name}.h5")
         yield Seed({path.name: path.read_bytes()}, path.name, (path.name,))
 
 
 # self-describing HDF5 ---------------------------------------------------------------------------
 def fastmri(folder: Path) -> Iterator[Seed]:
-    from sciinv.data.phantoms import shepp_logan
-    from sciinv.data.simulate import simulate_mri
+    from sciinv.data.load import load
     from sciinv.data.write_fastmri import write_fastmri
 
-    scan = simulate_mri(shepp_logan((8, 6)), coils=2, calibration_lines=2, rng=1)
+    for part, content in mri_files().items():
+        (folder / part).write_bytes(content)
+    scan = load(folder / "scan.npy").with_(reference=numbers(1, 6, 5))
+    for part in mri_files():
+        (folder / part).unlink()
     path = write_fastmri(scan, folder / "scan.h5")
     yield collect(folder, "scan.h5")
     with h5py.File(path) as file:
@@ -206,6 +201,10 @@ def bart(folder: Path) -> Iterator[Seed]:
 
 
 # bare arrays and their side-car -----------------------------------------------------------------
+def mri_files() -> dict[str, bytes]:
+    return {"scan.npy": npy(signal(2, 6, 5)), "scan.toml": SIDE["mri"].encode()}
+
+
 def spiral_files() -> dict[str, bytes]:
     track = np.random.default_rng(0).uniform(-2, 2, (3, 7, 2))
     files = {"scan.npy": npy(signal(2, 3, 7)), "k.npy": npy(track), "w.npy": npy(numbers(3, 7))}

@@ -14,7 +14,8 @@ import pytest
 from .campaign import run
 from .mutate import mutant
 from .seeds import FORMATS, READERS, make
-from .worker import BYTES, READERS as READ, SECONDS, judge, write
+from .worker import BYTES, SECONDS, judge, write
+from .worker import READERS as READ
 
 MUTANTS = int(os.environ.get("SCIINV_MUTANTS", "2000"))
 # what an interpreter with all libraries takes before it reads anything
@@ -79,26 +80,18 @@ def test_the_judge_sees_what_is_wrong(tmp_path, monkeypatch):
     assert outcome(KeyError("x")) == "traceback"
     assert outcome(MemoryError()) == "traceback"
     assert outcome(DataError("elsewhere.h5", found="x")) == "message"
-    assert outcome(DataError(path, found="a\nb")) == "message"
+    assert outcome(DataError(path, found="a", hint="b\nc")) == "message"
+    assert outcome(DataError(path, found="a", hint="b" * 3000)) == "message"
     assert outcome(DataError(path, found="x")) == "refused"
     monkeypatch.setitem(READ, "scan", lambda path: "affine")
     assert judge("scan", path) == ("inconsistent", "affine")
 
 
-def test_a_dead_worker_is_counted_and_replaced(tmp_path, monkeypatch):
-    """A reader that ends the process by a signal at one mutant."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\n"
-        "if '-m' in sys.orig_argv and any('fuzz' in a for a in sys.orig_argv):\n"
-        "    import tests.fuzz.worker as worker\n"
-        "    real, calls = worker.judge, [0]\n"
-        "    def judge(reader, path):\n"
-        "        calls[0] += 1\n"
-        "        if calls[0] == 4:\n"
-        "            os.abort()\n"
-        "        return real(reader, path)\n"
-        "    worker.judge = judge\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    tally = run("npy", 0, 5)
-    assert tally.total == 5
+@pytest.mark.parametrize("reader", ["abort", "spin"])
+def test_a_dead_worker_is_counted_and_replaced(reader, monkeypatch):
+    """Readers for this test that die by a signal, or hang, at the third mutant."""
+    monkeypatch.setattr("tests.fuzz.campaign.SECONDS", -4)
+    tally = run("npy", 0, 5, reader=reader)
+    outcome = "signal" if reader == "abort" else "late"
+    assert tally.total == 5 and tally.counts[outcome] == 1
+    assert [(number, what) for number, what, _ in tally.failures] == [(2, outcome)]

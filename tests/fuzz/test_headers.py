@@ -28,7 +28,7 @@ numbers = st.one_of(
     st.integers(-3, 70), st.integers(), st.floats(), st.sampled_from([0.5, 1e-9, 1e9, 2**31, 2**64])
 )
 texts = st.one_of(
-    st.sampled_from(["", "nan", "1e400", "0x7", "１２", "-0", "cartesian", "radial", "deg", "mri", "ct",
+    st.sampled_from(["", "nan", "1e400", "0x7", "１２", "-0", "cartesian", "radial", "deg", "mri",
                      "row", "column", "coil", "../x.npy", "/etc/hostname", "scan.npy", "none"]),
     st.text(max_size=30),
 )  # fmt: skip
@@ -54,7 +54,8 @@ encodings = st.fixed_dictionaries(
                       "kspace_encoding_step_1": st.fixed_dictionaries({"center": numbers})})}
 )  # fmt: skip
 trees = st.recursive(
-    st.one_of(numbers, texts), lambda inner: st.dictionaries(st.sampled_from(TAGS), inner, max_size=4)
+    st.one_of(numbers, texts),
+    lambda inner: st.dictionaries(st.sampled_from(TAGS), inner, max_size=4),
 )
 headers = st.one_of(
     st.fixed_dictionaries({"encoding": encodings}, optional={n: trees for n in TAGS[-3:]}),
@@ -71,7 +72,9 @@ def xml(tree: object) -> str:
 @CALM
 @given(headers, st.sampled_from(["", "<?xml version='1.0'?>", "<!DOCTYPE x>", "\0", "\ufeff"]))
 def test_ismrmrd_header(tree, before):
-    text = f"{before}<ismrmrdHeader xmlns='http://www.ismrm.org/ISMRMRD'>{xml(tree)}</ismrmrdHeader>"
+    text = (
+        f"{before}<ismrmrdHeader xmlns='http://www.ismrm.org/ISMRMRD'>{xml(tree)}</ismrmrdHeader>"
+    )
     try:
         header = parse_header(text, Path("a.h5"), "dataset/xml")
     except DataError as error:

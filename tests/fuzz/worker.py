@@ -27,7 +27,7 @@ from sciinv.errors import SciinvError
 from .mutate import mutant
 from .seeds import Seed
 
-#: What a mutant may take: seconds of the processor, bytes of address space above those of the process.
+#: What a mutant may take: seconds of the processor, bytes of memory beyond those of the process.
 SECONDS, BYTES = 25, 2_500_000_000
 _LONGEST_MESSAGE = 2000
 
@@ -85,10 +85,35 @@ def _read_result(path: Path) -> str:
     return ""
 
 
+_calls = 0
+
+
+def _abort(path: Path) -> str:
+    """Die by a signal at the third mutant (after the first seed): for a test of the harness."""
+    global _calls
+    _calls += 1
+    if _calls == 4:
+        os.abort()
+    return ""
+
+
+def _spin(path: Path) -> str:
+    """Hang there, deaf to the alarm."""
+    global _calls
+    _calls += 1
+    if _calls == 4:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF})
+        while True:
+            pass
+    return ""
+
+
 READERS: dict[str, Callable[[Path], str]] = {
     "scan": _read_scan,
     "prior": _read_prior,
     "result": _read_result,
+    "abort": _abort,
+    "spin": _spin,
 }
 
 
@@ -170,8 +195,8 @@ def _alarm() -> Iterator[None]:
 
 def write(seed: Seed, folder: Path) -> Path:
     """Write the files of a mutant into a folder that holds nothing else."""
-    for name in os.listdir(folder):
-        (folder / name).unlink()
+    for old in folder.iterdir():
+        old.unlink()
     for name, content in seed.files.items():
         (folder / name).write_bytes(content)
     return folder / seed.main
@@ -180,7 +205,7 @@ def write(seed: Seed, folder: Path) -> Path:
 # the process ------------------------------------------------------------------------------------
 def limit_memory() -> None:
     """Allow :data:`BYTES` more than what the libraries take."""
-    with open("/proc/self/statm") as file:
+    with Path("/proc/self/statm").open() as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -188,13 +213,13 @@ def limit_memory() -> None:
 
 def _peak() -> int:
     """Largest resident memory since the last reset, bytes."""
-    with open("/proc/self/status") as file:
+    with Path("/proc/self/status").open() as file:
         line = next(line for line in file if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
 def _reset_peak() -> None:
-    with open("/proc/self/clear_refs", "w") as file:
+    with Path("/proc/self/clear_refs").open("w") as file:
         file.write("5")
 
 
@@ -244,6 +269,7 @@ def serve(folder: Path) -> None:
             json.dumps({"number": number, "outcome": outcome, "text": text,
                         "seconds": round(seconds, 4), "peak": peak}) + "\n"
         )  # fmt: skip
+    answers.write(json.dumps({"end": True}) + "\n")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,14 @@ def locate(path: Path, sidecar: Sidecar, ref: ArrayRef, field: str) -> Path:
             found=ref.file,
             expected="a path relative to the side-car",
         )
+    # a side-car may come with foreign data: it names files of theirs, not of the whole machine
+    if ".." in PurePosixPath(ref.file).parts or ".." in PureWindowsPath(ref.file).parts:
+        raise DataError(
+            sidecar.path,
+            f"{field}.file",
+            found=ref.file,
+            expected="a file in the folder of the side-car or below",
+        )
     for folder in (sidecar.path.parent, path.parent):
         if (folder / ref.file).is_file():
             return folder / ref.file

@@ -1,0 +1,130 @@
+"""Damage that mutants found: each case in its smallest form."""
+
+from __future__ import annotations
+
+import struct
+
+import h5py
+import numpy as np
+import pytest
+
+from sciinv.data import load, write_scan
+from sciinv.data.guard import open_hdf5
+from sciinv.data.heaps import check_heaps
+from sciinv.errors import DataError
+from sciinv.result import load_result
+
+from . import bare_files
+from .bare_files import refused
+
+SIDE = 'kind = "mri"\nquantity = "kspace"\naxes = ["coil", "row", "column"]\n'
+
+
+def test_free_space_of_no_size_in_a_heap_is_refused(tmp_path):
+    """libhdf5 walks over it for ever."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["units"] = "deg"  # of variable length: in a heap
+        file["text"] = "hello"
+    check_heaps(path)
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    at = heap + 16
+    while (step := struct.unpack_from("<HHIQ", content, at))[0]:
+        at += 16 + -(-step[3] // 8) * 8
+    for size in (0, 8, step[3] + 1, 2**63):
+        struct.pack_into("<Q", content, at + 8, size)
+        path.write_bytes(content)
+        for reads in (lambda file: file.attrs(), lambda file: file.text("text")):
+            with open_hdf5(path) as file, pytest.raises(DataError, match=f"heap at byte {heap}"):
+                reads(file)
+
+
+def test_heaps_of_other_widths_and_words_that_look_like_one(tmp_path):
+    path = tmp_path / "a.h5"
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_sizes(4, 4)
+    creation.set_userblock(512)
+    handle = h5py.h5f.create(str(path).encode(), h5py.h5f.ACC_TRUNC, creation)
+    with h5py.File(handle) as file:
+        file["words"] = np.frombuffer(b"GCOL\0\0\0\0" * 8, np.uint8)
+        file["texts"] = ["some", "texts", "of some length" * 500] * 50
+        file["odd"] = np.frombuffer(b"GCOL\1" * 64, np.uint8)
+        del file["odd"]
+    with h5py.File(path, "r+") as file:
+        file.attrs["more"] = "text"
+    with open_hdf5(path) as file:
+        assert file.attr("more") == "text"
+
+
+def test_millions_of_chunks_without_data_are_refused(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("many", (2**24,), "u1", chunks=(1,), compression=1)
+        file.create_dataset("few", (1000,), "u1", chunks=(1,), compression=1)
+    with open_hdf5(path) as file:
+        assert file.read("few").sum() == 0
+        with pytest.raises(DataError, match="many: found 16777216 chunks of .* without data"):
+            file.read("many")
+
+
+def test_a_scan_without_values_or_place_is_refused(tmp_path, rng):
+    data = rng.standard_normal((2, 6, 5, 2)) @ [1, 1j]
+    scan = load(bare_files.write(tmp_path, data, SIDE))
+    path = write_scan(scan, tmp_path / "a.h5")
+    for affine in (np.diag([1.0, 1, 0, 1]), np.ones((4, 4)), np.diag([1, np.nan, 1, 1])):
+        with pytest.raises(DataError, match=r"affine: found .* expected (three|finite)"):
+            write_scan(scan.with_(affine=affine), tmp_path / "b.h5")
+        with h5py.File(path, "r+") as file:
+            file["affine"][...] = affine
+        refused(path, "affine")
+    with h5py.File(path, "r+") as file:
+        file["affine"][...] = scan.affine
+        del file["data"]
+        file["data"] = np.zeros((0, 2, 6, 5), np.complex64)
+    refused(path, "data: found shape (0, 2, 6, 5)")
+
+
+def test_a_long_text_of_the_file_does_not_fill_the_screen(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["exchange/data"] = np.ones((3, 2, 4))
+        file["exchange/data_white"] = np.ones((2, 4))
+        file["exchange/theta"] = [0.0, 1, 2]
+        file["exchange/theta"].attrs["units"] = "x\n\x1b]0;" * 5000
+    with pytest.raises(DataError) as caught:
+        load(tmp_path / "a.h5")
+    assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value) and "\\x1b]0;" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../k.npy", "sub/../../k.npy", "..\\k.npy", "/etc/hostname"])
+def test_a_sidecar_names_no_file_outside_its_folder(tmp_path, rng, name):
+    folder = tmp_path / "scan"
+    (folder / "sub").mkdir(parents=True)
+    np.save(tmp_path / "k.npy", np.ones((2, 6, 5), np.complex64))
+    side = SIDE + f"[data]\nfile = '{name}'\n"
+    refused(bare_files.write(folder, np.ones(3), side), "scan.toml: data.file", name.split("\\")[0])
+    np.save(folder / "sub" / "k.npy", rng.standard_normal((2, 6, 5, 2)) @ [1, 1j])
+    assert load(bare_files.write(folder, np.ones(3), SIDE + '[data]\nfile = "sub/k.npy"\n')).kind
+
+
+@pytest.mark.parametrize("key", ["format", "version"])
+def test_an_array_as_mark_of_a_result_is_refused(tmp_path, key):
+    path = tmp_path / "result.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format": "sciinv-result", "version": 1, key: [1.0, 2.0]})
+    with pytest.raises(DataError, match=r"result\.h5: found"):
+        load_result(path)
+
+
+def test_a_result_whose_metadata_nest_too_deep_is_refused(tmp_path):
+    path = tmp_path / "result.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format": "sciinv-result", "version": 1})
+        for name in ("samples", "baseline"):
+            file[name] = np.ones((1, 1, 2, 2), np.float32)
+        file["visible"] = np.ones((1, 2, 2), bool)
+        file["affine"] = np.eye(4)
+        file["metadata"] = "[" * 100_000
+    with pytest.raises(DataError, match=r"result\.h5"):
+        load_result(path)
