@@ -160,6 +160,7 @@ class GuardedHDF5:
             declared = declared_bytes(node.shape or (), node.dtype.itemsize)
             stored = int(node.id.get_storage_size())
             pieces = _missing_chunks(node)
+        refuse_unbacked(self.path, name, declared, stored)
         if pieces > _MAX_MISSING_CHUNKS:
             raise DataError(
                 self.path,
@@ -168,7 +169,6 @@ class GuardedHDF5:
                 expected=f"at most {_MAX_MISSING_CHUNKS}",
                 hint="reading nothing in so many pieces takes forever; h5repack stores it anew",
             )
-        refuse_unbacked(self.path, name, declared, stored)
         self._declared += declared
         self._stored += stored
         refuse_unbacked(self.path, f"{name} and those before it", self._declared, self._stored)

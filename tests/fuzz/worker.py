@@ -6,7 +6,9 @@ It is told what to do by lines of JSON on standard input and answers each with l
 from __future__ import annotations
 
 import base64
+import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import resource
@@ -228,10 +230,11 @@ def prepare(reader: str) -> None:
     cached = lru_cache(importlib.metadata.entry_points)
     importlib.metadata.entry_points = cached  # type: ignore[assignment]
     import h5py
-    import hdf5plugin
     import tifffile
 
-    assert h5py.version and hdf5plugin.version and tifffile.__version__
+    assert h5py.version and tifffile.__version__
+    if importlib.util.find_spec("hdf5plugin") is not None:
+        importlib.import_module("hdf5plugin")
     if reader == "prior":
         import sciinv.priors.store
 
