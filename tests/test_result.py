@@ -226,7 +226,7 @@ def test_folder_holds_everything(saved):
     names = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
     images = ("mean", "std", "baseline", "estimate", "null_space", "mask", "samples")
     images += ("mean_phase", "baseline_phase", "estimate_phase")
-    figures = ("overview", "samples", "residual", "reference", "histogram")
+    figures = ("overview", "samples", "null_space", "residual", "reference", "histogram")
     expected = {f"{name}.nii.gz" for name in images} | {f"figures/{n}.png" for n in figures}
     assert names == expected | {"result.h5", "run.json", "report.html"}
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]

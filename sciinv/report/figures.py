@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _ORTHOGONAL_MIN = 8  # slices from which cuts across the stack are worth a figure
 _STRIP_MAX = 8
+_LEAST_PART = 0.05
+_WINDOW_VALUES = 1_000_000
 _DATA_AXES = {
     "mri": ("ky", "kx"),
     "ct": ("projection", "detector"),
@@ -42,6 +44,8 @@ def window(
     The lower end is 0 if no value is negative and zero is not far from it.
     """
     chosen = values if visible is None else values[visible]
+    # of a large volume every so many voxels tell the same
+    chosen = chosen.ravel()[:: max(1, chosen.size // _WINDOW_VALUES)]
     chosen = chosen[np.isfinite(chosen)]
     if chosen.size == 0:
         return 0.0, 1.0
@@ -61,6 +65,18 @@ def image_window(result: Result) -> tuple[float, float]:
 def std_window(result: Result) -> tuple[float, float]:
     """Window of the standard deviation, from 0."""
     return 0.0, window(result.std, result.visible)[1]
+
+
+def null_window(result: Result) -> tuple[float, float]:
+    """Window of the modulus of the null-space part, from 0.
+
+    At least a twentieth of the white of the mean: a part that is nowhere stronger looks dark.
+    """
+    least = _LEAST_PART * image_window(result)[1]
+    if result.null_space_magnitude is None:
+        return 0.0, max(least, 1e-30)
+    top = window(np.abs(result.null_space_magnitude), result.visible)[1]
+    return 0.0, max(top if result.null_space_magnitude.any() else 0.0, least, 1e-30)
 
 
 def result_views(result: Result) -> list[View]:
@@ -120,6 +136,19 @@ def sample_strip(result: Result) -> bytes:
     tall, wide = panels[0].size
     columns = min(len(panels), 2 if wide > 2.2 * tall else 4)
     return draw_grid(panels, columns=columns, max_height=3.0)
+
+
+def null_space(result: Result) -> bytes | None:
+    """Modulus of what the prior added, over the white of the mean; ``None`` where undefined."""
+    if result.null_space_magnitude is None:
+        return None
+    view = result_views(result)[0]
+    percent = 100 / max(image_window(result)[1], 1e-30)
+    part = percent * np.abs(result.null_space_magnitude)
+    limits = (0.0, percent * null_window(result)[1])
+    title = "What the prior added"
+    panel = _panel(view, part, title, limits, "% of white in the mean", cmap="inferno")
+    return draw_grid([panel], max_width=5.0)
 
 
 def against_reference(result: Result) -> bytes | None:
@@ -219,6 +248,7 @@ def all_figures(result: Result) -> dict[str, bytes]:
         "overview": overview(result),
         "samples": sample_strip(result),
         "orthogonal": orthogonal(result),
+        "null_space": null_space(result),
         "residual": residual(result),
         "reference": against_reference(result),
         "histogram": histogram(result),

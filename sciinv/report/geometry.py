@@ -127,7 +127,7 @@ def _view(
     return View(
         title=name if oriented else unnamed,
         index=index,
-        crop=(_range(visible, 1), _range(visible, 0)),
+        crop=(seen_range(visible, 1), seen_range(visible, 0)),
         shape=(visible.shape[0], visible.shape[1]),
         spacing=(size[axes[0]], size[axes[1]]),
         letters=letters,
@@ -135,7 +135,8 @@ def _view(
     )
 
 
-def _range(visible: NDArray[np.bool_], over: int) -> slice:
+def seen_range(visible: NDArray[np.bool_], over: int) -> slice:
+    """Range that is seen along the axis of a 2D mask other than ``over``, with a border."""
     seen = np.flatnonzero(visible.any(axis=over))
     if seen.size == 0:
         return slice(None)
