@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from sciinv.result import Result
@@ -17,53 +18,82 @@ def evaluate(
     image: Path = typer.Argument(
         ...,
         metavar="RESULT",
-        help="Output folder of reconstruct, NIfTI or .npy.",
+        help="Output folder of reconstruct, NIfTI, DICOM or .npy.",
         show_default=False,
     ),
     reference: Path | None = typer.Option(
         None,
         metavar="FILE",
-        help="Reference: scan file with one, result, NIfTI or .npy; the result's own if not given.",
+        help="Reference: NIfTI, DICOM (file or folder), .npy, result, or scan file with one; the "
+        "result's own if not given.",
     ),
     json: bool = typer.Option(False, help="JSON instead of a table."),
 ) -> None:
-    """Compare a reconstruction with a reference: PSNR, SSIM, NRMSE and calibration."""
-    from sciinv.cli.console import say
-    from sciinv.cli.images import read_image
+    """Compare a reconstruction with a reference: PSNR, SSIM, NRMSE and calibration.
+
+    A reference on another grid is interpolated; one of another intensity scale (DICOM) is fitted.
+    """
+    import numpy as np
+
+    from sciinv.cli.console import phase_line, say
+    from sciinv.cli.images import is_result, read_any_image, read_reference
+    from sciinv.data.reference import Image
     from sciinv.errors import DataError
     from sciinv.report.plain import plain
     from sciinv.result import load_result
 
-    result = load_result(image) if image.is_dir() or image.suffix in (".h5", ".hdf5") else None
-    found = result.mean if result is not None else read_image(image)
+    result = load_result(image) if is_result(image) else None
+    if result is not None:
+        found = Image(result.mean, result.affine, result.oriented, result.units)
+        seen = result.visible
+    else:
+        found = read_any_image(image)
+        values = found.values[None] if found.values.ndim == 2 else found.values
+        found = Image(np.abs(values), found.affine, found.oriented, found.units)
+        seen = np.ones(values.shape, bool)
+    notes: tuple[str, ...] = ()
     if reference is None:
         if result is None or result.reference is None:
             raise DataError(image, "reference", found="none", expected="one",
                             hint="give --reference FILE")  # fmt: skip
-        truth = result.reference
+        truth, inside = np.abs(result.reference), seen
     else:
-        truth = _reference(reference)
-    found = found[None] if found.ndim == 2 else found
-    truth = _like(truth, found)
-    if truth.shape != found.shape:
-        raise DataError(reference or image, "shape", found=truth.shape, expected=found.shape)
-    rows = compare(found, abs(truth), result)
+        placed = read_reference(reference, found.values.shape, found.affine, found.oriented)
+        matched, note = placed.matched(found.values, seen)
+        if matched is None:
+            raise DataError(reference, found="an image unlike this one", expected="one that fits",
+                            hint=note)  # fmt: skip
+        truth, inside, notes = (
+            np.abs(matched),
+            placed.inside,
+            (*placed.notes, *([note] if note else [])),
+        )
+    rows = compare(found.values, truth, result, inside=inside)
     if json:
         import json as encoder
 
-        say(encoder.dumps(plain(rows), allow_nan=False))
+        told: dict[str, Any] = {**rows, **({"notes": list(notes)} if notes else {})}
+        say(encoder.dumps(plain(told), allow_nan=False))
         return
+    for note in notes:
+        say(phase_line("note", note))
     for key, value in rows.items():
         say(f"{key:<28}{value:.4g}")
 
 
 def compare(
-    image: NDArray[Any], truth: NDArray[Any], result: Result | None = None
+    image: NDArray[Any],
+    truth: NDArray[Any],
+    result: Result | None = None,
+    *,
+    inside: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
     """Return the figures of an image ``(slices, rows, columns)`` against the truth.
 
     Only pixels that the data see and where the object is count; the range is the truth's maximum
     there.
+
+    :param inside: where the truth is known; everywhere if not given.
     """
     import numpy as np
 
@@ -72,6 +102,8 @@ def compare(
     from sciinv.metrics import coverage, nrmse, psnr, ssim
 
     mask = object_mask(truth)
+    if inside is not None:
+        mask = mask & inside
     if result is not None:
         mask = mask & result.visible
     if not mask.any():
@@ -107,25 +139,3 @@ def compare(
                 np.sqrt(np.mean(std**2)) / max(float(np.sqrt(np.mean(error**2))), 1e-30)
             )
     return rows
-
-
-def _like(image: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
-    """Give an image the axes of length 1 that the other has."""
-    long = [tuple(n for n in a.shape if n > 1) for a in (image, other)]
-    return image.reshape(other.shape) if long[0] == long[1] else image
-
-
-def _reference(path: Path) -> NDArray[Any]:
-    from sciinv.cli.images import read_image
-    from sciinv.data.load import load
-    from sciinv.errors import DataError
-    from sciinv.result import load_result
-
-    if path.is_dir() or path.name == "result.h5":
-        return load_result(path).mean
-    if path.name.lower().endswith((".nii", ".nii.gz", ".npy")):
-        return read_image(path)
-    scan = load(path)
-    if scan.reference is None:
-        raise DataError(path, "reference", found="none", expected="a scan that carries one")
-    return scan.reference

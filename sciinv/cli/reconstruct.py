@@ -34,6 +34,12 @@ def reconstruct(
     sidecar: Path | None = typer.Option(
         None, metavar="TOML", help="Side-car of a header-less file; FILE.toml if not given."
     ),
+    reference: Path | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Image to compare with: NIfTI, DICOM (file or folder), .npy or a result. It has no "
+        "influence on the reconstruction.",
+    ),
     prior: str | None = typer.Option(
         None, metavar="NAME|FILE", help="Prior, see 'sciinv priors'; 'generic' if not given."
     ),
@@ -142,6 +148,13 @@ def reconstruct(
         console.phase("read", describe(scan), time.perf_counter() - begin)
         for note in scan.notes:
             console.phase("note", note)
+        placed = None
+        if reference is not None:
+            from sciinv.cli.images import read_reference
+
+            # now, not after the work: it may not fit
+            grid = (scan.num_slices, *scan.image_shape)
+            placed = read_reference(reference, grid, scan.affine, scan.oriented)
         if dicom and not has_parametric_maps():
             console.phase("note", "no package highdicom: the std becomes a second DICOM series")
         from sciinv.reconstruction.run import plan_run
@@ -177,6 +190,8 @@ def reconstruct(
                 **options,
             )  # fmt: skip
             console.sampled = True
+            if placed is not None:
+                result = placed.into(result, chosen.start if chosen else 0)
             result = replace(
                 result,
                 name=name or _TITLES[scan.kind],
@@ -283,7 +298,7 @@ def _given(ctx: typer.Context, name: str) -> bool:
 
 
 # what the scan's files are called instead: their names are often those of patients
-_PLACEHOLDERS = {"file": "FILE", "output": "DIR", "sidecar": "TOML"}
+_PLACEHOLDERS = {"file": "FILE", "output": "DIR", "sidecar": "TOML", "reference": "IMAGE"}
 
 
 def _shown(name: str, value: object) -> Any:  # noqa: ANN401

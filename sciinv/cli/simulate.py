@@ -52,7 +52,7 @@ def simulate(
         None, help="Built-in object; crystal for diffraction, else shepp-logan, if not given."
     ),
     image: Path | None = typer.Option(
-        None, metavar="FILE", help="Image to scan instead: .npy, or NIfTI."
+        None, metavar="FILE", help="Image to scan instead: .npy, NIfTI or DICOM."
     ),
     size: int = typer.Option(128, min=8, max=4096, metavar="N", help="Pixels along each axis."),
     coils: int = typer.Option(8, min=1, metavar="N", help="MRI: receive coils."),
@@ -176,9 +176,9 @@ def make(
 def _read_image(path: Path) -> NDArray[Any]:
     import numpy as np
 
-    from sciinv.cli.images import read_image
+    from sciinv.cli.images import read_any_image
 
-    image = read_image(path)
+    image = read_any_image(path).values
     if image.ndim == 3 and image.shape[0] == 1:
         image = image[0]
     return np.asarray(image)

@@ -10,6 +10,7 @@ from __future__ import annotations
 # sciinv.data.load(path) the call, while ``from sciinv.data.load import ...`` still works
 from sciinv.data.load import load
 from sciinv.data.native import write_scan
+from sciinv.data.reference import Image, read_image
 from sciinv.data.scan import (
     CTGeometry,
     DiffractionGeometry,
@@ -26,10 +27,12 @@ __all__ = [
     "DiffractionGeometry",
     "FanGeometry",
     "Geometry",
+    "Image",
     "MRIGeometry",
     "NonCartesianGeometry",
     "ParallelGeometry",
     "Scan",
     "load",
+    "read_image",
     "write_scan",
 ]

@@ -61,6 +61,10 @@ def check_regular_file(path: Path) -> None:
     if not path.exists():
         raise DataError(path, found="no such file", expected="an existing file")
     if path.is_dir():
+        from sciinv.data.reference import image_kind, is_no_scan
+
+        if image_kind(path) is not None:
+            raise is_no_scan(path)
         raise DataError(path, found="a folder", expected="a file")
     if not path.is_file():
         raise DataError(path, found="a device or pipe", expected="a regular file")

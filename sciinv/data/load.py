@@ -23,6 +23,7 @@ from sciinv.data.formats import (
     tiff,
     twix,
 )
+from sciinv.data.reference import image_kind, is_no_scan
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar, find_sidecar, read_sidecar
 from sciinv.errors import DataError
@@ -65,6 +66,10 @@ _SUFFIXES = {
     ".mat": "MATLAB",
     ".tif": "TIFF",
     ".tiff": "TIFF",
+    ".dcm": "DICOM",
+    ".ima": "DICOM",
+    ".nii": "NIfTI",
+    ".gz": "gzip",
 }
 _MAGIC = (
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
@@ -143,6 +148,8 @@ def read_scan(path: Path, sidecar: Path | None) -> Scan:
         if known:
             with reading(path):
                 return check_scan(candidate.read(path, side))
+    if image_kind(path) is not None:
+        raise is_no_scan(path)
     raise DataError(
         path,
         found=_describe(path),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sciinv.errors import DataError
 
-__all__ = ["against_forward", "axes_of", "scanner_affine", "stack_order"]
+__all__ = ["against_forward", "axes_of", "first_voxel_affine", "scanner_affine", "stack_order"]
 
 #: LPS to RAS.
 _RAS = np.array([-1.0, -1.0, 1.0])
@@ -115,8 +115,27 @@ def scanner_affine(
     index = np.array([rows // 2, columns // 2, slices // 2 if centre_slice is None else 0.0])
     if centre_slice is not None:
         index[2] = centre_slice
-    steps = (axes * np.array([spacing[1], spacing[2], spacing[0]])[:, None]).T
+    first = np.asarray(centre, dtype=np.float64) - _steps(axes, spacing) @ index
+    return first_voxel_affine(first, axes, spacing)
+
+
+def first_voxel_affine(
+    position: NDArray[np.floating],
+    axes: NDArray[np.float64],
+    spacing: tuple[float, float, float],
+) -> NDArray[np.float64]:
+    """Return the RAS affine of voxel indices (row, column, slice), as DICOM states it.
+
+    :param position: LPS position in mm of the centre of voxel (0, 0, 0).
+    :param axes: LPS unit vectors, one a row: row, column and slice direction.
+    :param spacing: mm ``(slice, row, column)``.
+    """
     affine = np.eye(4)
-    affine[:3, :3] = _RAS[:, None] * steps
-    affine[:3, 3] = _RAS * (np.asarray(centre, dtype=np.float64) - steps @ index)
+    affine[:3, :3] = _RAS[:, None] * _steps(axes, spacing)
+    affine[:3, 3] = _RAS * np.asarray(position, dtype=np.float64)
     return affine
+
+
+def _steps(axes: NDArray[np.float64], spacing: tuple[float, float, float]) -> NDArray[np.float64]:
+    """LPS mm of one row, column and slice index, as columns."""
+    return np.asarray((axes * np.array([spacing[1], spacing[2], spacing[0]])[:, None]).T)
