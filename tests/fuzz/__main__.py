@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from . import campaign
 from .campaign import HEAD, run, save
 from .seeds import FORMATS, READERS
 from .worker import READERS as READ
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, help="read this mutant only, with its traceback")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"))
+    parser.add_argument("--isolated", type=int, default=20, help="read in a process of their own")
     parser.add_argument("--refusals", action="store_true", help="count the messages")
     chosen = parser.parse_args()
     names = chosen.format or list(FORMATS)
@@ -36,6 +38,7 @@ def main() -> int:
         say(path)
         say(repr(READ[READERS.get(names[0], "scan")](path)))
         return 0
+    campaign.ISOLATED = max(1, chosen.isolated)
     say(HEAD)
     failed = False
     for name in names:

@@ -9,15 +9,18 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .mutate import mutant
 from .seeds import READERS, Seed, make
-from .worker import SECONDS, pack, write
+from .worker import SECONDS, judge, pack, write
 
 ROOT = Path(__file__).resolve().parents[2]
+# of a format that are read in a process of their own as well: starting one takes long
+ISOLATED = 5
 FAILURES = ("traceback", "message", "inconsistent", "late", "signal")
 
 
@@ -29,6 +32,7 @@ class Tally:
     :param refusals: beginnings of messages.
     :param slowest: seconds of the processor, and the number of that mutant.
     :param peak: bytes of resident memory, and the number of that mutant.
+    :param isolated: mutants that were read in a process of their own, from this one.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Tally:
     refusals: Counter[str] = field(default_factory=Counter)
     slowest: tuple[float, int] = (0.0, 0)
     peak: tuple[int, int] = (0, 0)
+    isolated: int = 0
 
     @property
     def total(self) -> int:
@@ -48,13 +53,13 @@ class Tally:
         c = self.counts
         odd = c["message"] + c["inconsistent"]
         cells = [self.name, self.total, c["scan"], c["refused"], c["traceback"], odd, c["signal"]]
-        cells += [c["late"], f"{self.slowest[0]:.2f}", f"{self.peak[0] / 1e6:.0f}"]
+        cells += [c["late"], self.isolated, f"{self.slowest[0]:.2f}", f"{self.peak[0] / 1e6:.0f}"]
         return "| " + " | ".join(map(str, cells)) + " |"
 
 
 HEAD = (
-    "| format | mutants | read | refused | tracebacks | odd | signals | late | slowest (s) "
-    "| peak (MB) |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    "| format | mutants | read | refused | tracebacks | odd | signals | late | isolated "
+    "| slowest (s) | peak (MB) |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 
 
@@ -75,7 +80,19 @@ def run(
     with tempfile.TemporaryDirectory(dir=scratch(), prefix="sciinv-fuzz-") as folder:
         while seeds and number < last:
             number = _session(tally, reader, seeds, number, last, Path(folder))
+        if reader == "scan":
+            _isolated(tally, seeds, range(first, last, max(1, count // ISOLATED)), Path(folder))
     return tally
+
+
+def _isolated(tally: Tally, seeds: list[Seed], some: Iterable[int], folder: Path) -> None:
+    """Read some mutants, and all that killed a worker, as a user does: from this process."""
+    killers = [number for number, outcome, _ in tally.failures if outcome in ("signal", "late")]
+    for number in (*killers, *some):
+        outcome, text = judge("isolated", write(mutant(seeds, number), folder))
+        tally.isolated += 1
+        if outcome in FAILURES:
+            tally.failures.append((number, outcome, f"isolated: {text}"))
 
 
 def _session(

@@ -66,7 +66,14 @@ def unpack(packed: list[dict[str, Any]]) -> list[Seed]:
 def _read_scan(path: Path) -> str:
     from sciinv.data.load import load
 
-    return check_scan_of_mutant(load(path))
+    return check_scan_of_mutant(load(path, isolated=False))
+
+
+def _read_isolated(path: Path) -> str:
+    """Read it as the command line does: this process survives whatever the file does."""
+    from sciinv.data.load import load
+
+    return check_scan_of_mutant(load(path, isolated=True))
 
 
 def _read_prior(path: Path) -> str:
@@ -112,6 +119,7 @@ def _spin(path: Path) -> str:
 
 READERS: dict[str, Callable[[Path], str]] = {
     "scan": _read_scan,
+    "isolated": _read_isolated,
     "prior": _read_prior,
     "result": _read_result,
     "abort": _abort,
