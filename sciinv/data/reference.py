@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def image_kind(path: Path) -> str | None:
         if head.startswith(b"\x1f\x8b"):
             with gzip.open(path) as packed:
                 head = packed.read(352)
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError, zlib.error):
         return None
     if head[128:132] == b"DICM":
         return "DICOM"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 
 import h5py
 import numpy as np
 import pytest
 
-from sciinv.data import load, write_scan
+from sciinv.data import load, read_image, write_scan
 from sciinv.data.guard import open_hdf5
 from sciinv.data.heaps import check_heaps
 from sciinv.errors import DataError
@@ -106,6 +107,14 @@ def test_a_sidecar_names_no_file_outside_its_folder(tmp_path, rng, name):
     refused(bare_files.write(folder, np.ones(3), side), "scan.toml: data.file", name.split("\\")[0])
     np.save(folder / "sub" / "k.npy", rng.standard_normal((2, 6, 5, 2)) @ [1, 1j])
     assert load(bare_files.write(folder, np.ones(3), SIDE + '[data]\nfile = "sub/k.npy"\n')).kind
+
+
+def test_a_gzip_whose_beginning_is_damaged_is_no_image(tmp_path):
+    content = bytearray(gzip.compress(bytes(range(256)) * 8, mtime=0))
+    content[10:14] = b"\xff" * 4
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.nii\.gz: found no DICOM and no NIfTI"):
+        read_image(tmp_path / "a.nii.gz")
 
 
 @pytest.mark.parametrize("key", ["format", "version"])

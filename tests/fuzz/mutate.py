@@ -10,6 +10,7 @@ import zipfile
 import zlib
 
 from .rewrite import rewrite_hdf5
+from .rewrite_images import rewrite_dicom, rewrite_nifti
 from .seeds import Seed
 from .texts import change_text, is_text
 
@@ -61,9 +62,13 @@ def _by_structure(rng: random.Random, data: bytes, others: list[bytes]) -> bytes
         header = change_text(rng, data[8 : 8 + length]) or b""
         return struct.pack("<Q", len(header)) + header + data[8 + length :]
     if data[:2] == b"\x1f\x8b":
-        inner = zlib.decompress(data, wbits=31)
+        inner = damage(rng, zlib.decompress(data, wbits=31), [])
         packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-        return packer.compress(_bytes(rng, inner, [])) + packer.flush()
+        return packer.compress(inner) + packer.flush()
+    if data[128:132] == b"DICM":
+        return rewrite_dicom(rng, data)
+    if data[344:347] == b"n+1":
+        return rewrite_nifti(rng, data)
     return change_text(rng, data) if is_text(data) else None
 
 

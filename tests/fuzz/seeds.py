@@ -6,6 +6,7 @@ that a change at random mostly hits structure and not numbers.
 
 from __future__ import annotations
 
+import gzip
 import io
 import tempfile
 from collections.abc import Callable, Iterator
@@ -154,6 +155,29 @@ def dxchange(folder: Path) -> Iterator[Seed]:
         group["title"] = np.bytes_("a tooth")
     side = b'kind = "ct"\n[ct]\naxis_column = 3.5\ndetector_spacing = 0.01\n'
     yield Seed({"scan.h5": stream.getvalue(), "scan.toml": side}, "scan.h5", ("scan.h5",))
+
+
+def nxtomo(folder: Path) -> Iterator[Seed]:
+    from ..data import nxtomo_files as nx
+
+    theta = nx.angles(4)
+    p = nx.projections(nx.letter_f(), theta)
+    for options in ({"as_bytes": True}, {"linked": True}):
+        stack = nx.Stack().darks(1).flats(1e4, 1).views(p, theta).flats(1.1e4, 1).invalid()
+        nx.write(folder / "scan.nxs", stack, **options)
+        yield collect(folder, "scan.nxs")
+        (folder / "scan.nxs").unlink()
+
+
+def cxi(folder: Path) -> Iterator[Seed]:
+    from ..data import test_cxi as files
+
+    mask = np.zeros(files.PATTERN.shape, np.uint32)
+    mask[0, :3] = 2
+    files.write(folder / "scan.cxi", DETECTOR__mask=mask)
+    yield collect(folder, "scan.cxi")
+    files.write(folder / "scan.cxi", np.stack([files.PATTERN] * 2))
+    yield collect(folder, "scan.cxi")
 
 
 def hdf5_bare(folder: Path) -> Iterator[Seed]:
@@ -327,12 +351,44 @@ def result(folder: Path) -> Iterator[Seed]:
         yield collect(folder, "result.h5")
 
 
+# images that results are compared with -----------------------------------------------------------
+def dicom(folder: Path) -> Iterator[Seed]:
+    if find_spec("pydicom") is None:
+        return
+    from unittest import mock
+
+    from ..data import image_files as files
+
+    image = files.letter_f()[:3]
+    with mock.patch("pydicom.uid.generate_uid", return_value="1.2.826.0.1"):
+        files.write_series(folder, image)
+        series = collect(folder, "000")
+        files.write_enhanced(folder / "000", image, (2, 0, 1))
+        many = (folder / "000").read_bytes()
+    yield Seed(series.files, ".", tuple(series.files))
+    yield Seed({"000": series.files["000"]}, "000", ("000",))
+    yield Seed({"000": many}, "000", ("000",))
+
+
+def nifti(folder: Path) -> Iterator[Seed]:
+    from ..data import image_files as files
+
+    image = files.letter_f((2, 7, 6)).astype(np.float32)
+    files.write_nifti(folder / "image.nii", image)
+    plain = (folder / "image.nii").read_bytes()
+    yield Seed({"image.nii": plain}, "image.nii", ("image.nii",))
+    packed = gzip.compress(plain, mtime=0)
+    yield Seed({"image.nii.gz": packed}, "image.nii.gz", ("image.nii.gz",))
+
+
 #: Writers of the seeds of each format.
 FORMATS: dict[str, Callable[[Path], Iterator[Seed]]] = {
     "native": native,
     "fastmri": fastmri,
     "ismrmrd": ismrmrd,
     "dxchange": dxchange,
+    "nxtomo": nxtomo,
+    "cxi": cxi,
     "twix": twix,
     "bart": bart,
     "npy": npy_bare,
@@ -342,11 +398,13 @@ FORMATS: dict[str, Callable[[Path], Iterator[Seed]]] = {
     "hdf5": hdf5_bare,
     "phase": phase,
     "sidecar": sidecar,
+    "dicom": dicom,
+    "nifti": nifti,
     "result": result,
     "prior": prior,
 }
 #: How the files of a format are read, where it is not ``sciinv.data.load``.
-READERS = {"prior": "prior", "result": "result"}
+READERS = {"prior": "prior", "result": "result", "dicom": "image", "nifti": "image"}
 
 
 def make(name: str) -> list[Seed]:

@@ -117,9 +117,19 @@ def _spin(path: Path) -> str:
     return ""
 
 
+def _read_image(path: Path) -> str:
+    from sciinv.data.reference import read_image
+
+    image = read_image(path)
+    if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
+        return "affine"
+    return "" if image.values.size and all(isinstance(n, str) for n in image.notes) else "values"
+
+
 READERS: dict[str, Callable[[Path], str]] = {
     "scan": _read_scan,
     "isolated": _read_isolated,
+    "image": _read_image,
     "prior": _read_prior,
     "result": _read_result,
     "abort": _abort,
@@ -159,7 +169,8 @@ def judge(reader: str, path: Path) -> tuple[str, str]:
     ``scan`` (or a prior, a result), ``refused`` by one line that names the file; everything else is
     a failure: ``traceback``, ``message``, ``inconsistent``, ``late``.
     """
-    names = [file.name for file in path.parent.iterdir()] + [path.name]
+    folder = path if path.is_dir() else path.parent
+    names = [file.name for file in folder.iterdir()] + [path.name]
     try:
         with _alarm(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
