@@ -16,6 +16,7 @@ from sciinv.errors import SciinvError
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 # typer carries click inside itself since 0.20 or so: both names lead to its own class
 _UsageError: Any = typer.BadParameter.__bases__[0]
+_OUT_OF_MEMORY = "out of memory; try fewer slices (--slices) or coils (--coils)"
 _NOT_EXPECTED = "not expected; SCIINV_DEBUG=1 shows details"
 
 
@@ -53,12 +54,14 @@ class _Group(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(EXIT_ERROR) from None
         except MemoryError:
-            _complain("out of memory; try fewer slices (--slices) or samples (--samples)")
+            _complain(_OUT_OF_MEMORY)
             raise typer.Exit(EXIT_ERROR) from None
         except Exception as error:
             if debug:
                 raise
-            if isinstance(error, OSError) and error.filename and error.strerror:
+            if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+                _complain(_OUT_OF_MEMORY)
+            elif isinstance(error, OSError) and error.filename and error.strerror:
                 _complain(f"{error.filename}: {error.strerror}")
             else:
                 _complain(f"{type(error).__name__}: {error} ({_NOT_EXPECTED})")

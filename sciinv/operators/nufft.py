@@ -266,9 +266,10 @@ def choose_engine(backend: str, device: torch.device | str) -> str:
             raise ImportError(f"backend={backend!r}: works on the CPU only; use 'auto' on {kind}")
         try:
             importlib.import_module("cupy")
-        except ImportError as error:
+        except Exception as error:  # a broken binary may raise anything
             raise ImportError(
-                f"non-Cartesian MRI on {kind} needs CuPy: pip install sciinv[cuda]"
+                f"non-Cartesian MRI on {kind} needs CuPy ({type(error).__name__}: {error}): "
+                "pip install sciinv[cuda]"
             ) from error
         return "sigpy"
     for name in _ORDER if backend == "auto" else (backend,):

@@ -14,6 +14,7 @@ from torch import Tensor
 from sciinv.capabilities import Capability
 from sciinv.reconstruction.model import Model
 from sciinv.solvers import Heun, Solver
+from sciinv.solvers.memory import free, is_out_of_memory
 from sciinv.solvers.problem import Linearised, Prior
 
 # what is given up first comes last in each tuple; below the last nothing is given up
@@ -73,7 +74,16 @@ def measure(model: Model, prior: Prior) -> Cost:
     """Time the parts of a step on this machine, on two images together as in a run."""
     channels, shape = model.physics.channels, model.physics.image_shape
     x = torch.zeros((_ROWS_TIMED, channels, *shape), dtype=torch.float32)
-    _vjp(prior, x)  # first calls compile and allocate
+    try:
+        _vjp(prior, x)  # first calls compile and allocate
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        x = x[:1]
+    rows = len(x)
+    if rows < _ROWS_TIMED:
+        free()
+        _vjp(prior, x)
     # the smallest of a few timings: what disturbs a run only ever makes it longer
     trials = [_vjp(prior, x) for _ in range(_TRIALS)]
     forward, vjp = min(f for f, _ in trials), min(v for _, v in trials)
@@ -85,7 +95,7 @@ def measure(model: Model, prior: Prior) -> Cost:
         else:
             model.physics.A_vjp(x[:1], model.physics.A(x[:1]))
         normal = min(normal, time.perf_counter() - begin)
-    return Cost(forward / _ROWS_TIMED, vjp / _ROWS_TIMED, normal)
+    return Cost(forward / rows, vjp / rows, normal)
 
 
 def _vjp(prior: Prior, x: Tensor) -> tuple[float, float]:

@@ -401,6 +401,12 @@ class Job:
             progress=self.progress, place=(position, plan.slices),
         )  # fmt: skip
         self.stopped = self.stopped or stopped
+        if solver.reduced_batch is not None:
+            self._warn_once(
+                "Memory did not suffice for the images that were to be sampled together: "
+                f"{solver.reduced_batch} at a time instead, which takes longer and changes no "
+                "sample."
+            )
         self.timed("sampling", begin)
         samples = torch.from_numpy(drawn.samples)
         mean = samples.mean(0) if len(samples) else torch.zeros(1, *model.physics.img_size)
@@ -426,6 +432,10 @@ class Job:
             null_space=added,
             model=model,
         )
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def redraw(
         self, model: Model, effort: Effort, generator: torch.Generator

@@ -22,6 +22,7 @@ from sciinv.random import RowNoise, as_generator, child_generators
 from sciinv.solvers.compatibility import check_compatible
 from sciinv.solvers.finite import FiniteCheck, check_measurement, check_misfit, find_cause
 from sciinv.solvers.integrators import Integrator, resolve_integrator
+from sciinv.solvers.memory import free, is_out_of_memory
 from sciinv.solvers.problem import Linearised, Prior, Problem
 from sciinv.solvers.schedule import SCHEDULES, Schedule
 
@@ -148,6 +149,7 @@ class Solver(Reconstructor, ABC):
         self.prior = prior
         self._nfe = 0
         self._linearised: list[Linearised] = []
+        self._fits: int | None = None
         self.steps = steps
         self.sigma_min = sigma_min
         self.sigma_max = sigma_max
@@ -203,6 +205,11 @@ class Solver(Reconstructor, ABC):
         return self._nfe + 2 * sum(item.vjps for item in self._linearised)
 
     # -- public --------------------------------------------------------------------------------
+    @property
+    def reduced_batch(self) -> int | None:
+        """Rows that went through the network together after more had taken too much memory."""
+        return self._fits
+
     @overload
     def sample(
         self,
@@ -258,6 +265,8 @@ class Solver(Reconstructor, ABC):
         :return: ``(S, B, C, *spatial)``; the samples finished before a stop.
         :raises IncompatibleError: the operator, noise or prior lacks what the method needs.
         :raises NumericalError: the measurement or a state is not finite.
+        :raises MemoryError: for one row; where several take too much, fewer are tried, see
+            :attr:`reduced_batch`.
         """
         from sciinv.solvers import ALL_SOLVERS
 
@@ -276,17 +285,37 @@ class Solver(Reconstructor, ABC):
         scan_of_row = torch.arange(batch).repeat(num_samples)
         start = self._start(y, physics, init, num_samples)
         size = max_batch or automatic_batch(start[0, 0].numel())
+        size = min(size, self._fits or size)
         blocks = self._blocks(physics, scan_of_row, size)
         out = torch.zeros_like(start)
         chi_squared = torch.full((start.shape[0],), float("nan"), dtype=torch.float64)
         done = torch.zeros(start.shape[0], dtype=torch.bool)
         info = SampleInfo()
-        for number, rows in enumerate(blocks):
+        number = 0
+        while number < len(blocks):
+            rows = blocks[number]
             problem = Problem(y, physics, scan_of_row[rows], sigma, likelihood)
             if number == 0:
                 check_measurement(type(self).__name__, problem)
-            noise = RowNoise([children[i] for i in rows.tolist()])
-            x, stopped = self._run(problem, noise, start[rows], callback, number, len(blocks))
+            generators = [children[i] for i in rows.tolist()]
+            begin = [child.get_state() for child in generators]
+            noise = RowNoise(generators)
+            fits = len(rows)
+            try:
+                x, stopped = self._run(problem, noise, start[rows], callback, number, len(blocks))
+            except (MemoryError, RuntimeError) as error:
+                fits = self._half(rows, error)
+            if fits < len(rows):
+                # again with fewer rows, from the same draws: no sample changes
+                for child, state in zip(generators, begin, strict=True):
+                    child.set_state(state)
+                del problem
+                free()
+                self._fits = fits
+                rest = [part for block in blocks[number:] for part in block.split(fits)]
+                blocks = [*blocks[:number], *rest]
+                continue
+            number += 1
             info.nfe = max(info.nfe, self.nfe)
             info.stopped = info.stopped or stopped
             info.add_solves(problem.solves)
@@ -355,6 +384,16 @@ class Solver(Reconstructor, ABC):
                     return state, s_next > 0
         check.finish()
         return state, False
+
+    def _half(self, rows: Tensor, error: BaseException) -> int:
+        """Return how many rows to try where these took too much memory; else raise the error."""
+        if not is_out_of_memory(error):
+            raise error
+        self._linearised = []
+        if len(rows) == 1:
+            name = type(self).__name__
+            raise MemoryError(f"{name}: one image takes more memory than there is") from error
+        return len(rows) // 2
 
     def _release(self) -> None:
         """Drop the graphs of this step, keeping their counts."""
