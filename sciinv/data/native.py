@@ -93,6 +93,9 @@ def read(path: Path, sidecar: Sidecar | None = None) -> Scan:
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise DataError(path, "affine", found=f"shape {affine.shape}", expected="finite 4 x 4")
     noise = attributes.get("noise_std")
+    oriented = attributes.get("oriented", 0)
+    if not isinstance(oriented, int) or oriented not in (0, 1):
+        raise DataError(path, "oriented", found=repr(oriented)[:40], expected="0 or 1")
     return Scan(
         kind=kind,
         data=data.astype(np.complex64 if kind == "mri" else np.float32),
@@ -102,6 +105,7 @@ def read(path: Path, sidecar: Sidecar | None = None) -> Scan:
         units=str(attributes.get("units", "a.u.")),
         affine=affine.astype(np.float64),
         noise_std=None if noise is None else _number(file, "noise_std", noise),
+        oriented=bool(oriented),
         notes=tuple(str(note) for note in notes),
         header={str(key): str(value) for key, value in header.items()},
         **extra,
@@ -127,6 +131,7 @@ def write_scan(scan: Scan, path: Path | str) -> Path:
             # strings of fixed length: variable ones lie in a heap, whose damage libhdf5 bears badly
             file.attrs["kind"] = np.bytes_(scan.kind.encode())
             file.attrs["units"] = np.bytes_(scan.units.encode())
+            file.attrs["oriented"] = int(scan.oriented)
             if scan.noise_std is not None:
                 file.attrs["noise_std"] = float(scan.noise_std)
             file["data"] = scan.data

@@ -36,6 +36,7 @@ def mri(tmp_path, rng):
         units="a.u.",
         affine=rng.standard_normal((4, 4)),
         noise_std=0.25,
+        oriented=True,
         coil_maps=z(2, 3, 6, 5),
         reference=rng.random((2, 6, 5)).astype(np.float32),
         notes=("one", "zwei ü"),
@@ -274,6 +275,7 @@ def geometry(file, name, value):
         (lambda f: geometry(f, "voxel_size", [1.0, -1.0, 1.0]), ["voxel_size", "-1"]),
         (lambda f: geometry(f, "readout_axis", 5), ["readout_axis", "5"]),
         (lambda f: f.attrs.__setitem__("noise_std", -1.0), ["noise_std", "-1"]),
+        (lambda f: f.attrs.__setitem__("oriented", 2), ["oriented", "2", "0 or 1"]),
         (lambda f: f["notes"].__setitem__((), b"no"), ["notes", "JSON"]),
     ],
 )  # fmt: skip
