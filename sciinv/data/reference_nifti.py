@@ -32,6 +32,7 @@ def read_nifti(path: Path) -> Image:
         data than declared.
     """
     import nibabel
+    from nibabel.imageglobals import LoggingOutputSuppressor
 
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
@@ -42,7 +43,8 @@ def read_nifti(path: Path) -> Image:
             raise DataError(
                 path, found="half of a pair .hdr and .img", expected="one file, .nii or .nii.gz"
             )
-        header = getattr(nibabel, _HEADERS[size]).from_fileobj(io.BytesIO(start))
+        with LoggingOutputSuppressor():  # nibabel tells the console what it mends
+            header = getattr(nibabel, _HEADERS[size]).from_fileobj(io.BytesIO(start))
         shape = _shape(path, tuple(int(n) for n in header.get_data_shape()))
         dtype = header.get_data_dtype()
         if dtype.kind not in "fiuc":

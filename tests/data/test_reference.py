@@ -261,6 +261,28 @@ def test_nifti_2_big_endian_and_quaternion(tmp_path):
     np.testing.assert_allclose(image.affine, files.nifti_affine(), atol=1e-4)
 
 
+def test_damaged_nifti_headers_are_one_line(tmp_path, rng, capfd):
+    original = files.write_nifti(tmp_path / "a.nii", files.letter_f()).read_bytes()
+    path = tmp_path / "b.nii"
+    for _ in range(100):
+        data = bytearray(original)
+        for place in rng.integers(4, 344, 4):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            assert read_image(path).values.ndim == 3
+        except DataError as error:
+            assert "\n" not in str(error)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_gzip_that_breaks_is_no_image(tmp_path):
+    packed = bytearray(gzip.compress(bytes(1000)))
+    packed[12:16] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.nii.gz").write_bytes(packed)
+    assert image_kind(tmp_path / "a.nii.gz") is None
+
+
 def test_nifti_scale_units_and_codes(tmp_path):
     path = tmp_path / "a.nii"
     files.write_nifti(path, files.letter_f(), slope=(0.5, -3.0))
