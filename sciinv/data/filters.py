@@ -156,6 +156,8 @@ def _check_chunks(
         declared = declared_bytes(node.chunks or (), int(node.id.get_type().get_size()))
         node.id.chunk_iter(found.append)
     stated = _stated_size(number, options)
+    # unpacking twice doubles the time, and readers in a process of their own have a limit anyway
+    unbounded = not _memory_is_limited()
     with path.open("rb") as stream:
         for chunk in found:
             stored = int(chunk.size)
@@ -166,7 +168,7 @@ def _check_chunks(
                 with reading(path, where):
                     head = os.pread(stream.fileno(), _HEADER, int(chunk.byte_offset))
                     size = stated(head[:stored])
-            elif stored * _LARGEST_RATIO.get(number, 0) > MAX_UNBACKED_BYTES:
+            elif unbounded and stored * _LARGEST_RATIO.get(number, 0) > MAX_UNBACKED_BYTES:
                 with reading(path, where):
                     packed = node.id.read_direct_chunk(chunk.chunk_offset)[1]
                     size = _unpacked(number, packed, declared + _SLACK)
@@ -186,6 +188,14 @@ def _check_chunks(
 # how much the streams grow that do not state their size, below which a look is not worth its time:
 # deflate's largest ratio; bzip2 has no bound worth the name; lzf stays below 100
 _LARGEST_RATIO = {_DEFLATE: 1032, _BZIP2: MAX_UNBACKED_BYTES}
+
+
+def _memory_is_limited() -> bool:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def _unpacked(number: int, packed: bytes, enough: int) -> int:

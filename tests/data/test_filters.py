@@ -147,6 +147,24 @@ def test_a_stream_that_does_not_end(tmp_path, name):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
 
 
+def test_a_stream_that_does_not_end_meets_the_limit_of_the_reading_process(tmp_path, monkeypatch):
+    """There it is not unpacked twice: the limit of memory ends it."""
+    from sciinv.data import load
+
+    packer = zlib.compressobj(1)
+    packed = b"".join(packer.compress(bytes(2**24)) for _ in range(28)) + packer.flush()
+    path = tmp_path / "a.h5"
+    write_chunk(path, [(1, (9,))], packed)
+    (tmp_path / "a.toml").write_text(
+        'kind = "ct"\nquantity = "line_integrals"\naxes = ["detector"]\n[data]\nname = "x"\n'
+    )
+    monkeypatch.setenv("SCIINV_READ_ISOLATED", "1")
+    monkeypatch.setenv("SCIINV_READ_MEMORY", "400MB")
+    with pytest.raises(DataError, match="filter returned failure") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_many_small_files_worth_of_zeros_are_refused(tmp_path):
     """The rule on the whole data set holds behind these filters as well."""
     path = tmp_path / "a.h5"

@@ -52,6 +52,15 @@ def test_series_sorted_by_position_not_by_name(tmp_path):
     assert "20240102" not in repr(image)
 
 
+def test_only_listed_fields_of_a_header_are_read(tmp_path):
+    from sciinv.data import reference_dicom as ours
+
+    files.write_series(tmp_path / "a", files.letter_f()[:1])
+    head = ours._header(pydicom, tmp_path / "a" / "000")
+    assert {item.keyword for item in head} <= set(ours._FIELDS)
+    assert head.Rows == files.SHAPE[1]
+
+
 def test_stack_against_the_normal(tmp_path):
     """Slices that were written from the far end lie where they lie."""
     folder = files.write_series(tmp_path / "a", files.letter_f(), order=range(4, -1, -1))
@@ -201,7 +210,7 @@ def test_truncated_and_compressed_pixels(tmp_path):
 def test_a_small_file_that_declares_much(tmp_path):
     item = files.data_set(files.letter_f()[0], Rows=60000, Columns=60000)
     item.save_as(tmp_path / "a")
-    refused(tmp_path / "a", "bomb")
+    refused(tmp_path / "a", "a decompression bomb")
 
 
 def test_links_in_a_folder_are_not_followed(tmp_path):
@@ -311,12 +320,12 @@ def test_a_gz_bomb_stops_at_the_declared_size(tmp_path):
     header.set_data_shape((20000, 20000, 10))
     with gzip.open(path, "wb", compresslevel=1) as stream:
         stream.write(header.binaryblock + plain[348:])
-    refused(path, "bomb")
+    refused(path, "a decompression bomb")
     offset = bytearray(plain)
     offset[108:112] = np.float32(1e9).tobytes()
     with gzip.open(path, "wb") as stream:
         stream.write(offset)
-    refused(path, "bomb")
+    refused(path, "a decompression bomb")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kilobytes
 
 
