@@ -27,11 +27,20 @@ def evaluate(
         help="Reference: NIfTI, DICOM (file or folder), .npy, result, or scan file with one; the "
         "result's own if not given.",
     ),
+    roi: Path | None = typer.Option(
+        None,
+        metavar="MASK",
+        help="Regions instead: NIfTI or .npy of labels; volume and mean over the samples of each.",
+    ),
+    threshold: float | None = typer.Option(
+        None, metavar="VALUE", help="With --roi: what is above it counts as volume; Otsu's if not."
+    ),
     json: bool = typer.Option(False, help="JSON instead of a table."),
 ) -> None:
     """Compare a reconstruction with a reference: PSNR, SSIM, NRMSE and calibration.
 
     A reference on another grid is interpolated; one of another intensity scale (DICOM) is fitted.
+    With --roi: volume and mean of regions, with 90 % intervals over the samples.
     """
     import numpy as np
 
@@ -43,6 +52,12 @@ def evaluate(
     from sciinv.result import load_result
 
     result = load_result(image) if is_result(image) else None
+    if roi is not None:
+        from sciinv.cli.regions import tell_regions
+
+        if result is None:
+            raise DataError(image, found="an image", expected="a result, with samples, for --roi")
+        return tell_regions(result, roi, threshold, as_json=json)
     if result is not None:
         found = Image(result.mean, result.affine, result.oriented, result.units)
         seen = result.visible

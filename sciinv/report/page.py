@@ -15,7 +15,7 @@ from markupsafe import Markup
 from sciinv.report import tables
 from sciinv.report.figures import all_figures
 from sciinv.report.plain import harmless
-from sciinv.report.verdict import percent, verdict
+from sciinv.report.verdict import noise_raised, percent, verdict
 from sciinv.report.viewer import viewer_data, volume_data
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sciinv.result import Result
 
 _FEWEST_NEIGHBOURS = 100
+_DOUBTFUL = 2.0  # times the noise level: the header is no longer green
 SIZE_LIMIT = 15_000_000  # bytes; a page beyond it opens slowly and is refused by mail servers
 _HIDDEN = {
     "mri": "outside the coil sensitivities",
@@ -55,6 +56,7 @@ def report_html(result: Result, figures: Mapping[str, bytes] | None = None) -> s
     context: dict[str, Any] = {
         "result": result,
         "verdict": verdict(result),
+        "doubt": (noise_raised(result) or 1.0) > _DOUBTFUL,
         "summary": tables.summary(result),
         "figures": {name: _data_uri(png) for name, png in pictures.items()},
         "style": Markup(_resource("report.css")),  # noqa: S704 - our own file

@@ -11,6 +11,9 @@ from sciinv.report.plain import harmless
 if TYPE_CHECKING:
     from sciinv.result import Result
 
+# above it a run warns of the misfit too
+_RAISED = 1.25
+
 
 def verdict(result: Result) -> str:
     """Say in one sentence whether the samples fit the data, with the numbers and warnings.
@@ -25,6 +28,8 @@ def verdict(result: Result) -> str:
     digits = _digits(tolerance)
     expected = f"{1:.{digits}f} \N{PLUS-MINUS SIGN} {max(tolerance, 10.0**-digits):.{digits}f}"
     numbers = f"chi-squared {chi:.{digits}f}, expected {expected}"
+    if (raised := noise_raised(result)) is not None:
+        numbers += f", at {raised:.1f} times the noise level of the scan"
     if not np.isfinite(chi):
         numbers = "chi-squared is not a number"
     close = abs(chi - 1) <= max(3 * tolerance, 0.1)
@@ -46,6 +51,17 @@ def verdict(result: Result) -> str:
     if result.warnings:
         head += f" {_count(len(result.warnings), 'warning')}."
     return harmless(head)
+
+
+def noise_raised(result: Result) -> float | None:
+    """Factor on the noise level that the samples took, if it is above 1.25.
+
+    A run raises it to what its first image leaves unexplained; chi-squared alone hides that.
+    """
+    found, used = (result.provenance.get(name) for name in ("noise", "noise_used"))
+    if not isinstance(found, int | float) or not isinstance(used, int | float) or not found > 0:
+        return None
+    return used / found if used > _RAISED * found else None
 
 
 def percent(share: float) -> str:

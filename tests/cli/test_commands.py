@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from sciinv.data.load import load
 from sciinv.result import Result, load_result
 from sciinv.solvers import ALL_SOLVERS
 
-from .conftest import FAST, run
+from .conftest import FAST, refused, run
 
 
 def strict(line: str):
@@ -237,6 +238,45 @@ def test_evaluate_image_without_reference(result):
     folder, _ = result
     ran = run("evaluate", folder / "mean.nii.gz")
     assert ran.code == 1 and "--reference" in ran.err and ran.err.count("\n") == 1
+
+
+def test_evaluate_regions(result, tmp_path):
+    folder, _ = result
+    saved = load_result(folder)
+    image = nib.load(folder / "mean.nii.gz")
+    labels = np.zeros(image.shape, np.uint8)
+    labels[8:16, 8:16], labels[18:24, 18:24] = 1, 3
+    nib.save(nib.Nifti1Image(labels, image.affine), tmp_path / "mask.nii.gz")
+    ran = run("evaluate", folder, "--roi", tmp_path / "mask.nii.gz", "--json")
+    assert ran.code == 0, ran.err
+    found = strict(ran.out)
+    assert [r["label"] for r in found["regions"]] == [1, 3]
+    assert (found["level"], found["samples"], found["volume_unit"]) == (0.9, 3, "mm^3")
+    inside = (labels[..., 0] == 3) & saved.visible[0]
+    mean = saved.magnitude[:, 0][:, inside].mean()
+    assert found["regions"][1]["value"]["mean"] == pytest.approx(mean, rel=1e-5)
+    np.save(tmp_path / "mask.npy", np.moveaxis(labels, -1, 0))
+    table = run("evaluate", folder, "--roi", tmp_path / "mask.npy", "--threshold", 0.1).out
+    assert "label 3: 36 voxels; volume above 0.1 a.u." in table and "90 % intervals" in table
+
+
+def test_evaluate_refuses_other_masks(result, tmp_path):
+    folder, _ = result
+    image = nib.load(folder / "mean.nii.gz")
+
+    def refuses(labels, shift, *words):
+        affine = image.affine.copy()
+        affine[0, 3] += shift
+        nib.save(nib.Nifti1Image(labels, affine), tmp_path / "mask.nii.gz")
+        refused(run("evaluate", folder, "--roi", tmp_path / "mask.nii.gz"), "mask.nii.gz", *words)
+
+    one = np.ones(image.shape, np.float32)
+    refuses(one, 3.0, "3 mm away", "mean.nii.gz")
+    refuses(one[:16], 0.0, "shape")
+    refuses(0.5 * one, 0.0, "no labels")
+    refuses(0 * one, 0.0, "0 labels")
+    mask = tmp_path / "mask.nii.gz"
+    refused(run("evaluate", folder / "mean.nii.gz", "--roi", mask), "a result, with samples")
 
 
 # the others -------------------------------------------------------------------------------------

@@ -105,6 +105,15 @@ def provenance():
             "Fits the data to the noise (chi-squared 1.01, expected 1.00 ± 0.02).",
         ),
         (
+            {"provenance": {"noise": 0.01, "noise_used": 0.025}},
+            "Fits the data to the noise (chi-squared 1.01, expected 1.00 ± 0.02, "
+            "at 2.5 times the noise level of the scan).",
+        ),
+        (
+            {"provenance": {"noise": 0.01, "noise_used": 0.012}},
+            "Fits the data to the noise (chi-squared 1.01, expected 1.00 ± 0.02).",
+        ),
+        (
             {"null_share": 0.14, "warnings": ("a",)},
             "Fits the data to the noise (chi-squared 1.01, expected 1.00 ± 0.02). "
             "14 % of the image energy comes from the prior. 1 warning.",
