@@ -185,6 +185,12 @@ def reconstruct(
             found = kept or "nothing to go on from, the run begins"
             console.phase("resume", f"{found}: {parts.parts_folder(folder).name}")
         try:
+            if preview is not None and scan.kind != "diffraction":
+                # something to look at before coil maps and noise are found
+                from sciinv.reconstruction.quick import quick_picture
+
+                first = quick_picture(scan)
+                console.preview(first.images, first.name)
             result = run(
                 scan, seed=seed, calibrate=calibrate, checkpoint=parts.parts_folder(folder),
                 **options,

@@ -74,19 +74,7 @@ def measure(model: Model, prior: Prior) -> Cost:
     """Time the parts of a step on this machine, on two images together as in a run."""
     channels, shape = model.physics.channels, model.physics.image_shape
     x = torch.zeros((_ROWS_TIMED, channels, *shape), dtype=torch.float32)
-    try:
-        _vjp(prior, x)  # first calls compile and allocate
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        x = x[:1]
-    rows = len(x)
-    if rows < _ROWS_TIMED:
-        free()
-        _vjp(prior, x)
-    # the smallest of a few timings: what disturbs a run only ever makes it longer
-    trials = [_vjp(prior, x) for _ in range(_TRIALS)]
-    forward, vjp = min(f for f, _ in trials), min(v for _, v in trials)
+    forward, vjp = time_network(prior, x)
     normal = math.inf
     for _ in range(_TRIALS + 1):
         begin = time.perf_counter()
@@ -95,7 +83,23 @@ def measure(model: Model, prior: Prior) -> Cost:
         else:
             model.physics.A_vjp(x[:1], model.physics.A(x[:1]))
         normal = min(normal, time.perf_counter() - begin)
-    return Cost(forward / rows, vjp / rows, normal)
+    return Cost(forward, vjp, normal)
+
+
+def time_network(prior: Prior, x: Tensor) -> tuple[float, float]:
+    """Seconds of a forward pass and of a vector-Jacobian product for one of the images ``x``."""
+    try:
+        _vjp(prior, x)  # first calls compile and allocate
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        x = x[:1]
+        free()
+        _vjp(prior, x)
+    # the smallest of a few timings: what disturbs a run only ever makes it longer
+    trials = [_vjp(prior, x) for _ in range(_TRIALS)]
+    forward, vjp = min(f for f, _ in trials), min(v for _, v in trials)
+    return forward / len(x), vjp / len(x)
 
 
 def _vjp(prior: Prior, x: Tensor) -> tuple[float, float]:

@@ -33,6 +33,7 @@ from sciinv.reconstruction.digest import prior_digest, scan_digest
 from sciinv.reconstruction.draw import draw
 from sciinv.reconstruction.effort import (
     QUICK_STEPS,
+    Cost,
     Effort,
     Spectrum,
     few_views,
@@ -308,9 +309,14 @@ class Job:
         steps: int | None,
         krylov: int | None,
         budget: float,
+        *,
+        cost: Cost | None = None,
     ) -> Plan:
-        """Choose the effort for the time budget."""
-        cost = measure(model, self.prior)
+        """Choose the effort for the time budget.
+
+        :param cost: of a step, where it is known; otherwise measured.
+        """
+        cost = cost or measure(model, self.prior)
         geometry = self.scan.geometry
         share = budget / len(self.indices)
         if self.local and model.start is None:
