@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from sciinv.errors import DataError
 
-__all__ = ["Result", "Status", "StdCalibration", "load_result"]
+__all__ = ["PICTURES", "Result", "Status", "StdCalibration", "load_result"]
+
+# of the measurement model, for the report
+PICTURES = ("coil_maps", "rotation_axis")
 
 
 class Status(StrEnum):
@@ -128,6 +131,9 @@ class Result:
     :param null_space: part of :attr:`complex_mean` that the measurement does not fix, so that it
         comes from the prior, of the shape and kind of ``baseline`` (see
         :mod:`sciinv.reconstruction.null_space`); 0 where not visible, ``None`` where undefined.
+    :param pictures: of the measurement model, for the report, name -> float32 ``(count, rows,
+        columns)``: ``coil_maps`` (moduli, 0 where cropped), ``rotation_axis`` (back-projections
+        with the axis moved by -1, 0 and 1 detector pixels).
     :param reference: fully sampled image ``(slices, *image_shape)``, real, if there is one.
     :param oriented: False if only the spacing of ``affine`` is known, not the directions: figures
         then carry no letters.
@@ -155,6 +161,7 @@ class Result:
     estimate: NDArray[Any] | None = None
     residual: NDArray[np.float32] | None = None
     null_space: NDArray[Any] | None = None
+    pictures: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     reference: NDArray[np.float32] | None = None
     oriented: bool = True
     std_calibration: StdCalibration | None = None
@@ -182,6 +189,10 @@ class Result:
             problems.append("affine: expected a finite 4 x 4 matrix")
         elif np.linalg.matrix_rank(affine[:3, :3]) < 3:
             problems.append("affine: the three voxel directions are not independent")
+        for name, picture in self.pictures.items():
+            if name not in PICTURES or picture.ndim != 3 or picture.size == 0:
+                found = f"{name!r}, shape {picture.shape}"
+                problems.append(f"pictures: found {found}, expected 3 axes, of {PICTURES}")
         if self.residual is not None and self.residual.ndim not in (2, 3):
             problems.append(f"residual: found {self.residual.ndim} axes, expected 2 or 3")
         if problems:

@@ -91,6 +91,7 @@ def complex_result():
         estimate=(result.baseline * np.complex64(0.9j)),
         null_space=np.where(result.visible, result.baseline * np.complex64(0.2j), 0),
         residual=rng.normal(size=(7, 6)).astype(np.float32),
+        pictures={"coil_maps": rng.random((3, 7, 6), np.float32)},
         reference=np.abs(result.baseline),
         stats={"nfe": np.int64(20), "seconds": 1.5, "timings": {"read": 0.5}, "odd": np.nan},
         provenance={"seed": 3, "settings": {"steps": {"value": 10, "origin": "default"}}},
@@ -227,6 +228,7 @@ def test_folder_holds_everything(saved):
     images = ("mean", "std", "baseline", "estimate", "null_space", "mask", "samples")
     images += ("mean_phase", "baseline_phase", "estimate_phase")
     figures = ("overview", "samples", "null_space", "residual", "reference", "histogram")
+    figures += ("coil_maps",)
     expected = {f"{name}.nii.gz" for name in images} | {f"figures/{n}.png" for n in figures}
     assert names == expected | {"result.h5", "run.json", "report.html"}
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
@@ -380,6 +382,9 @@ def test_reading_back_gives_the_same(saved, complex_result):
             assert found.dtype == expected.dtype
             np.testing.assert_array_equal(found, expected)
         np.testing.assert_array_equal(again.std, complex_result.std)
+        (name, maps), *others = again.pictures.items()
+        assert name == "coil_maps" and not others
+        np.testing.assert_array_equal(maps, complex_result.pictures["coil_maps"])
     for name in ("name", "kind", "units", "status", "chi_squared", "notes", "warnings"):
         assert getattr(again, name) == getattr(complex_result, name)
     assert again.provenance == complex_result.provenance

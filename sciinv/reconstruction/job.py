@@ -46,6 +46,7 @@ from sciinv.reconstruction.mri_model import Coils
 from sciinv.reconstruction.null_space import null_space
 from sciinv.reconstruction.outline import default_solver
 from sciinv.reconstruction.parts import Plan, Slice, Stopped
+from sciinv.reconstruction.pictures import pictures
 from sciinv.reconstruction.progress import Progress
 from sciinv.reconstruction.provenance import (
     START_LEVEL,
@@ -57,7 +58,7 @@ from sciinv.reconstruction.provenance import (
 )
 from sciinv.reconstruction.refine import can_refine, refine_maps
 from sciinv.report.plain import plain
-from sciinv.result import Result, Status
+from sciinv.result import PICTURES, Result, Status
 from sciinv.solvers import DPS, MMT, STOP, PnPHQS, Solver, StepInfo
 from sciinv.solvers.problem import Prior
 
@@ -419,6 +420,10 @@ class Job:
         begin = time.perf_counter()
         added = null_space(model, mean)
         self.timed("null space", begin)
+        begin = time.perf_counter()
+        middle = position == plan.slices // 2
+        seen = pictures(self.scan, model) if middle else {}
+        self.timed("pictures", begin)
         return Slice(
             samples=model.to_physical(samples[:, 0]) if len(samples) else np.zeros((0,)),
             baseline=shown,
@@ -436,6 +441,7 @@ class Job:
             start=None if start is None else start.cpu().numpy(),
             residuals=drawn.residuals if drawn.residuals is not None else model.residuals,
             null_space=added,
+            **seen,
             model=model,
         )
 
@@ -535,6 +541,12 @@ class Job:
         affine = scan.affine.copy()
         affine[:3, 3] += first * affine[:3, 2]
         reference = scan.reference
+        shown = {
+            name: picture
+            for part in parts
+            for name in PICTURES
+            if (picture := getattr(part, name)) is not None
+        }
         return Result(
             samples=samples,
             baseline=np.stack([part.baseline for part in parts]),
@@ -551,6 +563,7 @@ class Job:
             chi_squared_tolerance=tolerance,
             residual=parts[len(parts) // 2].residual,
             null_space=np.stack(added) if added else None,
+            pictures=shown,
             reference=None if reference is None else np.asarray(reference, np.float32)[done],
             stats={
                 "nfe": max(part.nfe for part in parts),

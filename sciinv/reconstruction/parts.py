@@ -44,6 +44,8 @@ class Slice:
     :param grid: shape of the part of the image that was sampled.
     :param residuals: of all restarts of every sample, ``(S, restarts)``, or of all random starts
         of phasing, ``(1, starts)``; ``None`` if there was one of each.
+    :param coil_maps: moduli of coil maps, of one slice of a run, for the report.
+    :param rotation_axis: back-projections around the rotation axis, likewise.
     :param model: of this slice as it was sampled; ``None`` for a slice that comes from disk.
     """
 
@@ -63,6 +65,8 @@ class Slice:
     start: NDArray[np.float32] | None = None
     residuals: NDArray[np.float64] | None = None
     null_space: NDArray[Any] | None = None
+    coil_maps: NDArray[np.float32] | None = None
+    rotation_axis: NDArray[np.float32] | None = None
     model: Model | None = field(default=None, repr=False)
 
 

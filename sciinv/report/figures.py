@@ -151,6 +151,28 @@ def null_space(result: Result) -> bytes | None:
     return draw_grid([panel], max_width=5.0)
 
 
+def coil_maps(result: Result) -> bytes | None:
+    """Moduli of the coil maps side by side in one window; ``None`` without them."""
+    maps = result.pictures.get("coil_maps")
+    if maps is None:
+        return None
+    panels = [
+        Panel(image, f"Coil {number}", (0.0, max(float(maps.max()), 1e-30)))
+        for number, image in enumerate(maps, 1)
+    ]
+    return draw_grid(panels, columns=min(len(panels), 8), max_height=1.4)
+
+
+def rotation_axis(result: Result) -> bytes | None:
+    """Back-projections around the rotation axis in one window; ``None`` without them."""
+    strip = result.pictures.get("rotation_axis")
+    if strip is None:
+        return None
+    limits = window(strip[len(strip) // 2])
+    names = ("Axis 1 px lower", "Axis as taken", "Axis 1 px higher")
+    return draw_grid([Panel(i, n, limits) for i, n in zip(strip, names, strict=False)])
+
+
 def against_reference(result: Result) -> bytes | None:
     """Reference and the errors of mean and baseline in one window; ``None`` without reference."""
     if result.reference is None:
@@ -250,6 +272,8 @@ def all_figures(result: Result) -> dict[str, bytes]:
         "orthogonal": orthogonal(result),
         "null_space": null_space(result),
         "residual": residual(result),
+        "coil_maps": coil_maps(result),
+        "rotation_axis": rotation_axis(result),
         "reference": against_reference(result),
         "histogram": histogram(result),
     }

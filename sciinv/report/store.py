@@ -8,6 +8,7 @@
   factor in ``metadata`` (``std_calibration``);
 - ``baseline``, ``visible`` and, if there are any, ``estimate``, ``null_space``, ``residual``,
   ``reference``;
+- group ``pictures``, if any: ``coil_maps``, ``rotation_axis`` ``(count, rows, columns)`` float32;
 - ``affine`` 4 x 4, voxel (row, column, slice) index to RAS mm;
 - ``metadata``: everything else as one JSON text;
 - attribute ``units`` of every image;
@@ -106,6 +107,8 @@ def write_hdf5(result: Result, path: Path) -> None:
         for name in _OPTIONAL:
             if (array := getattr(result, name)) is not None:
                 file[name] = array
+        for name, picture in result.pictures.items():
+            file[f"pictures/{name}"] = np.asarray(picture, np.float32)
         for name in ("samples", "baseline", "mean", "std", "estimate", "null_space", "reference"):
             if name in file:
                 file[name].attrs["units"] = harmless(result.units)
@@ -116,7 +119,7 @@ def write_hdf5(result: Result, path: Path) -> None:
 def read_hdf5(path: Path) -> Result:
     """Read ``result.h5``; links and storage outside the file are refused."""
     from sciinv.data.guard import open_hdf5
-    from sciinv.result import Result, Status
+    from sciinv.result import PICTURES, Result, Status
 
     with open_hdf5(path) as file:
         attributes = file.attrs()
@@ -127,11 +130,13 @@ def read_hdf5(path: Path) -> Result:
             raise DataError(path, found=found, expected=f"version {VERSION}")
         arrays: dict[str, Any] = {n: file.read(n, kinds=kinds) for n, kinds in _ARRAYS.items()}
         arrays |= {name: file.get(name, kinds=kinds) for name, kinds in _OPTIONAL.items()}
+        pictures = {n: file.get(f"pictures/{n}", kinds="f", ndim=3) for n in PICTURES}
         text = file.text("metadata", max_bytes=_METADATA_MAX)
     try:
         data = json.loads(text)
         return Result(
             **arrays,
+            pictures={n: picture for n, picture in pictures.items() if picture is not None},
             baseline_name=str(data["baseline_name"]),
             kind=data["kind"],
             units=str(data["units"]),

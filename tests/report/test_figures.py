@@ -187,6 +187,21 @@ def test_preview_shows_the_middle_slice(make):
     assert column[top + 400] < 5
 
 
+def test_pictures_of_the_model_are_drawn(make):
+    assert figures.coil_maps(make()) is None and figures.rotation_axis(make()) is None
+    maps = np.zeros((3, 20, 20), np.float32)
+    maps[1] = 0.5
+    maps[2] = 1.0
+    pixels = decode(figures.coil_maps(make(replaced={"pictures": {"coil_maps": maps}})))
+    row = pixels[int((MARGIN + TITLE + 0.7) * DPI)]
+    # black, half and white: one window for all
+    assert {0, 128, 255} <= set(np.round(row).astype(int)) or (row < 1).any() and (row > 254).any()
+    strip = {"rotation_axis": np.stack([maps[1] + np.eye(20, dtype=np.float32)] * 3)}
+    assert decode(figures.rotation_axis(make("ct", replaced={"pictures": strip}))).std() > 5
+    with pytest.raises(ValueError, match="pictures"):
+        make(replaced={"pictures": {"other": maps}})
+
+
 def test_residual_shows_what_was_not_measured_in_blue(make):
     residual = np.full((20, 20), np.nan, np.float32)
     png = figures.residual(make(residual=residual))
