@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _LONGEST = 600
 
 
@@ -65,3 +67,13 @@ class IncompatibleError(SciinvError, ValueError):
 
 class NumericalError(SciinvError, ArithmeticError):
     """A computation left the finite numbers; the text names solver, step and quantity."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why a file could not be written or read, in the system's few words.
+
+    libhdf5 wraps them into a page of details, in an error without ``strerror``.
+    """
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    inner = re.search("error message = '([^']+)'", text)
+    return inner[1] if inner else text

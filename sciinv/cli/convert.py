@@ -33,7 +33,7 @@ def convert(
     from sciinv.data.load import load
     from sciinv.data.native import write_scan
     from sciinv.data.write_fastmri import lost_in_fastmri, write_fastmri
-    from sciinv.errors import DataError
+    from sciinv.errors import DataError, reason_of
 
     if output.is_dir():
         raise DataError(output, found="a folder", expected="a file name")
@@ -55,7 +55,8 @@ def convert(
                 say(phase_line("warning", f"fastMRI has no place for: {', '.join(lost)}"))
         else:
             write_scan(scan, output)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(output, found=reason, expected="a file that can be written") from error
+    except (OSError, RuntimeError) as error:  # h5py raises the second where closing fails
+        raise DataError(
+            output, found=reason_of(error), expected="a file that can be written"
+        ) from error
     say(str(output))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,10 @@ MAX_UNBACKED_RATIO = 1000
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
+# how libhdf5 says that a file ends early
+_SHORT = re.compile(r"truncated file: eof = (\d+),.* stored_eof = (\d+)")
+
+
 @contextmanager
 def reading(path: Path, field: str | None = None) -> Iterator[None]:
     """Turn whatever a parser of a damaged file raises into one :class:`DataError`."""
@@ -36,6 +41,15 @@ def reading(path: Path, field: str | None = None) -> Iterator[None]:
     except Exception as error:
         # parsers of foreign files raise nearly anything (struct.error, zlib.error, RecursionError)
         text = (str(error) or "no message").splitlines()[0][:300]
+        short = _SHORT.search(text)
+        if short:
+            raise DataError(
+                path,
+                field,
+                found=f"{short[1]} bytes",
+                expected=f"{short[2]}",
+                hint="the file is truncated or damaged",
+            ) from error
         hint = "the file is truncated or damaged" if "truncated" in text else None
         raise DataError(
             path,

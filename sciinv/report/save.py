@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sciinv.errors import DataError
+from sciinv.errors import DataError, reason_of
 from sciinv.report.dicom import check_dicom, write_dicom
 from sciinv.report.store import dump_json, metadata, write_hdf5, write_images
 from sciinv.report.tiff import write_tiffs
@@ -72,8 +72,9 @@ def save_result(
         _fill_optional(result, work, tiff=tiff, dicom=dicom)
         _swap(work, folder, folder.with_name(f".{folder.name}.{token}.old"))
     except OSError as error:
-        reason = error.strerror or error
-        raise DataError(folder, found=reason, expected="a folder that can be written") from error
+        raise DataError(
+            folder, found=reason_of(error), expected="a folder that can be written"
+        ) from error
     finally:
         # also on Ctrl-C; after a successful swap there is nothing left to remove
         shutil.rmtree(work, ignore_errors=True)

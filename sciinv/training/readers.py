@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciinv.data.files import check_regular_file, reading
+from sciinv.data.files import check_regular_file, declared_bytes, reading, refuse_unbacked
 from sciinv.data.guard import open_hdf5
 from sciinv.errors import DataError
 
@@ -43,6 +43,9 @@ class Stack(ABC):
         if min(*self.shape, *self.leading, 1) < 1:
             raise DataError(path, "shape", found=(*self.leading, *self.shape),
                             expected="no empty axis")  # fmt: skip
+        # of one byte at least; whatever packs it, an image is no thousandth of its size
+        refuse_unbacked(path, "shape", declared_bytes((*self.leading, *self.shape), 1),
+                        path.stat().st_size)  # fmt: skip
 
     @property
     def count(self) -> int:

@@ -51,6 +51,26 @@ def test_errors_name_file_field_found_and_expected(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("#" * (2**20 + 1), "1048577 bytes, expected a training configuration of at most"),
+        ("run = " + "[" * 10_000, "nesting that is too deep"),
+        ("a." * 300_000 + "a = 1", "nesting that is too deep"),
+        ("run = " + "9" * 5000, "valid TOML"),
+        ("[run]\nseed = 1\nseed = 2", "Cannot overwrite a value"),
+        ("[optimiser]\nrate = 1e400", "optimiser.rate: found inf"),
+        ("a = '\udcff'", "valid TOML"),
+    ],
+)
+def test_hostile_files_are_one_line(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=words) as caught:
+        load_config(path)
+    assert "bad.toml" in str(caught.value) and len(str(caught.value)) < 1000
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.toml: found no such file"):
         load_config(tmp_path / "nowhere.toml")
