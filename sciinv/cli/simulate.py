@@ -76,7 +76,9 @@ def simulate(
     beam_stop: float = typer.Option(
         0.0, min=0.0, metavar="PIXELS", help="Diffraction: radius of the beam stop."
     ),
-    pixel_size: float = typer.Option(1.0, min=1e-6, metavar="MM", help="Pixel size."),
+    pixel_size: float | None = typer.Option(
+        None, min=1e-6, metavar="MM", help="Pixel size; that of the image, or 1, if not given."
+    ),
     seed: int = typer.Option(0, metavar="N", help="Seed of the object and the noise."),
     overwrite: bool = typer.Option(False, help="Replace an existing file."),
 ) -> None:
@@ -90,12 +92,12 @@ def simulate(
         raise DataError(output, found="an existing file", expected="none", hint="use --overwrite")
     if not output.absolute().parent.is_dir():
         raise DataError(output, found="no such folder", expected="an existing folder")
-    pixels = None if image is None else _read_image(image)
+    pixels, own_size = (None, 1.0) if image is None else _read_image(image)
     try:
         scan = make(
             kind.value, None if phantom is None else phantom.value, size=size, coils=coils,
             acceleration=acceleration, calibration=calibration, noise=noise, angles=angles,
-            dose=dose, pixel_size=pixel_size, seed=seed, image=pixels,
+            dose=dose, pixel_size=pixel_size or own_size, seed=seed, image=pixels,
             trajectory=trajectory.value, beam=beam.value, photons=photons,
             oversampling=oversampling, beam_stop=beam_stop,
         )  # fmt: skip
@@ -174,12 +176,14 @@ def make(
     return make_ct(attenuation, num_angles=angles, dose=dose, pixel_size=pixel_size, rng=rng)
 
 
-def _read_image(path: Path) -> NDArray[Any]:
+def _read_image(path: Path) -> tuple[NDArray[Any], float]:
+    """Return pixels, and their size in mm; 1 if it is not known, or pixels are not square."""
     import numpy as np
 
     from sciinv.cli.images import read_any_image
 
-    image = read_any_image(path).values
-    if image.ndim == 3 and image.shape[0] == 1:
-        image = image[0]
-    return np.asarray(image)
+    image = read_any_image(path)
+    rows, columns = np.linalg.norm(image.affine[:3, :2], axis=0)
+    size = float(rows) if abs(rows - columns) < 0.01 * rows else 1.0
+    values = image.values
+    return np.asarray(values[0] if values.ndim == 3 and len(values) == 1 else values), size

@@ -43,6 +43,8 @@ FILTERS = {
     32028: "sperr",
     32033: "htj2k",
 }
+# which option of a filter states the size of an element
+_ELEMENT = {_SHUFFLE: 0, _BLOSC: 2, _BITSHUFFLE: 2, _BLOSC2: 2}
 # those that leave the size of a chunk as it is, or nearly
 _KEEP_SIZE = frozenset({_SHUFFLE, _FLETCHER32})
 # bytes at the start of a chunk that state what it unpacks to
@@ -92,8 +94,9 @@ def check_filters(path: Path, name: str, node: h5py.Dataset) -> None:
     numbers = [int(part[0]) for part in pipeline]
     if len(numbers) != len(set(numbers)):
         raise DataError(path, name, found=f"filters {numbers}", expected="each HDF5 filter once")
-    for number in numbers:
+    for number, part in zip(numbers, pipeline, strict=True):
         _check_available(path, name, number)
+        _check_element(path, name, node, number, tuple(part[2]))
     packing = [n for n in numbers if n not in _KEEP_SIZE]
     if not numbers or node.chunks is None:
         return
@@ -112,6 +115,25 @@ def check_filters(path: Path, name: str, node: h5py.Dataset) -> None:
         )
     number = packing[0] if packing else _SHUFFLE
     _check_chunks(path, name, node, number, index, tuple(pipeline[index][2]))
+
+
+def _check_element(
+    path: Path, name: str, node: h5py.Dataset, number: int, options: tuple[int, ...]
+) -> None:
+    """Refuse a size of an element that cannot be: bitshuffle divides by it, all step by it."""
+    if number not in _ELEMENT or len(options) <= _ELEMENT[number]:
+        return
+    with reading(path, name):
+        size = int(node.id.get_type().get_size())
+    stated = int(options[_ELEMENT[number]])
+    if stated < 1 or (number == _BITSHUFFLE and stated != size):
+        raise DataError(
+            path,
+            name,
+            found=f"HDF5 filter {number} for elements of {stated} bytes",
+            expected=f"{size}",
+            hint="the file is damaged",
+        )
 
 
 def _check_available(path: Path, name: str, number: int) -> None:

@@ -18,18 +18,20 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import sciinv
 from sciinv.data.isolation_child import OUT_OF_MEMORY
 from sciinv.data.isolation_limits import MEMORY, SECONDS, Limits, limits_for, size_of
 from sciinv.data.isolation_wire import WireError, read_answer
+from sciinv.data.reference import Image
 from sciinv.data.scan import Scan
 from sciinv.data.sidecar import Sidecar
 from sciinv.errors import DataError
 
-__all__ = ["SWITCH", "can_isolate", "is_default", "read_isolated"]
+__all__ = ["SWITCH", "can_isolate", "is_default", "read_image_isolated", "read_isolated"]
 
+_Answer = TypeVar("_Answer", Scan, Image)
 #: Environment variable; 0 reads in the calling process, for work on a reader and for tests.
 SWITCH = "SCIINV_READ_ISOLATED"
 START = (
@@ -79,17 +81,34 @@ def read_isolated(
         time than it may, or could not be started.
     """
     limits = limits or limits_for(size_of(path, described))
+    with _Reader(path, limits) as reader:
+        reader.ask(_request(path, sidecar, "scan", limits))
+        return reader.answer(Scan)
+
+
+def read_image_isolated(path: Path, limits: Limits | None = None) -> Image:
+    """Read a reference image in a process of its own.
+
+    :param path: of a file or folder.
+    :raises DataError: as for :func:`read_isolated`.
+    """
+    limits = limits or limits_for(size_of(path, None))
+    with _Reader(path, limits) as reader:
+        reader.ask(_request(path, None, "image", limits))
+        return reader.answer(Image)
+
+
+def _request(path: Path, sidecar: Path | None, wanted: str, limits: Limits) -> bytes:
     request = {
         "search": [entry for entry in sys.path if isinstance(entry, str)] + [_root()],
         "path": os.fsencode(path).hex(),
         "sidecar": None if sidecar is None else os.fsencode(sidecar).hex(),
+        "wanted": wanted,
         "memory": limits.memory,
         "seconds": limits.seconds,
         "parent": os.getpid(),
     }
-    with _Reader(path, limits) as reader:
-        reader.ask(json.dumps(request).encode("ascii") + b"\n")
-        return reader.answer()
+    return json.dumps(request).encode("ascii") + b"\n"
 
 
 def _root() -> str:
@@ -172,18 +191,18 @@ class _Reader:
             while len(view):
                 view = view[_open(self.process.stdin).write(view) :]
 
-    def answer(self) -> Scan:
+    def answer(self, wanted: type[_Answer]) -> _Answer:
         stream = _open(self.process.stdout)
         _widen(stream)
         try:
-            return read_answer(stream.readinto, self.limits.memory)  # type: ignore[attr-defined]
+            return read_answer(stream.readinto, self.limits.memory, wanted)  # type: ignore[attr-defined]
         except MemoryError:
             raise self._out_of_memory() from None
         except EOFError:
             raise self._death() from None
         except WireError as error:
             raise DataError(
-                self.path, found=f"no scan from the process that read it ({error})",
+                self.path, found=f"no answer from the process that read it ({error})",
                 expected="a readable file",
             ) from None  # fmt: skip
 

@@ -31,7 +31,8 @@ def serve(request: dict[str, Any]) -> NoReturn:
     """Read what the request names, answer, and end the process.
 
     :param request: ``path`` and ``sidecar`` (hexadecimal bytes of the file names; ``sidecar`` may
-        be ``None``), ``memory`` (bytes), ``seconds``, ``parent`` (its process number).
+        be ``None``), ``wanted`` (``"scan"`` or ``"image"``), ``memory`` (bytes), ``seconds``,
+        ``parent`` (its process number).
     """
     # libraries print to 1 and 2 and must not disturb the answer; 0 ends when the asker is gone
     answer, asker = os.dup(1), os.dup(0)
@@ -59,6 +60,7 @@ def _answer(request: dict[str, Any]) -> Iterable[bytes | memoryview]:
 
     try:
         from sciinv.data.load import read_scan
+        from sciinv.data.reference import read_image_here
 
         _limit_files()
         path, sidecar = (
@@ -66,7 +68,8 @@ def _answer(request: dict[str, Any]) -> Iterable[bytes | memoryview]:
             for name in (request["path"], request["sidecar"])
         )
         assert path is not None  # noqa: S101
-        parts = scan_parts(read_scan(path, sidecar))
+        image = request["wanted"] == "image"
+        parts = scan_parts(read_image_here(path) if image else read_scan(path, sidecar))
         return chain([next(parts)], parts)
     except BaseException as error:  # noqa: BLE001  whatever it is, the asker has to hear of it
         return error_parts(error)

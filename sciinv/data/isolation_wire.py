@@ -1,4 +1,4 @@
-"""Scans and errors as bytes: a JSON header, then the arrays, raw.
+"""Scans, images and errors as bytes: a JSON header, then the arrays, raw.
 
 The reading process may have been taken over by the file it reads, so the receiving side trusts
 nothing: types, names of fields, dtypes and lengths are checked before anything is allocated, and
@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sciinv import errors
 from sciinv.data.files import declared_bytes
+from sciinv.data.reference import Image
 from sciinv.data.scan import (
     DiffractionGeometry,
     FanGeometry,
@@ -36,6 +37,7 @@ from sciinv.data.scan import (
 )
 from sciinv.errors import DataError, SciinvError
 
+_Answer = TypeVar("_Answer", Scan, Image)
 __all__ = ["WireError", "error_parts", "read_answer", "scan_parts"]
 
 MAGIC = b"sciinv\x01\n"
@@ -70,9 +72,9 @@ class WireError(Exception):
 
 # sending ----------------------------------------------------------------------------------------
 class _Encoder:
-    """Turns the fields of a scan into JSON and collects its arrays."""
+    """Turns the fields of a scan or image into JSON and collects its arrays."""
 
-    def __init__(self, scan: Scan) -> None:
+    def __init__(self, scan: Scan | Image) -> None:
         self.scan = scan
         self.arrays: list[NDArray[Any]] = []
 
@@ -103,10 +105,15 @@ class _Encoder:
         return value
 
     def refusal(self, name: str, found: str) -> DataError:
+        source, form = (
+            (self.scan.source, str(self.scan.format))
+            if isinstance(self.scan, Scan)
+            else ("an image", "image")
+        )
         return DataError(
-            self.scan.source,
+            source,
             name,
-            found=f"{found} from the reader of the format {str(self.scan.format)!r}",
+            found=f"{found} from the reader of the format {form!r}",
             expected="text, numbers, tuples of them and numeric arrays",
             hint="it cannot leave the process that reads the file",
         )
@@ -133,12 +140,12 @@ def _type(value: object) -> str:
     return type(value).__name__ + (f" of {', '.join(names)}" if names else "")
 
 
-def scan_parts(scan: Scan) -> Iterator[memoryview | bytes]:
-    """Yield a scan as pieces of bytes to be written one after the other.
+def scan_parts(scan: Scan | Image) -> Iterator[memoryview | bytes]:
+    """Yield a scan or an image as pieces of bytes to be written one after the other.
 
     :raises DataError: it holds what is not plain, naming the field and the format.
     """
-    if type(scan) is not Scan:
+    if type(scan) not in (Scan, Image):
         raise DataError(
             "the reader of a format", found=f"a {type(scan).__name__}", expected="a sciinv.Scan"
         )
@@ -183,11 +190,14 @@ def _pieces(array: NDArray[Any]) -> Iterator[memoryview]:
 
 
 # receiving --------------------------------------------------------------------------------------
-def read_answer(readinto: Callable[[memoryview], int | None], max_bytes: int) -> Scan:
-    """Receive a scan.
+def read_answer(
+    readinto: Callable[[memoryview], int | None], max_bytes: int, wanted: type[_Answer]
+) -> _Answer:
+    """Receive a scan or an image.
 
     :param readinto: fills the start of a buffer and returns how many bytes; 0 at the end.
     :param max_bytes: that all arrays may have together.
+    :param wanted: which of the two.
     :raises WireError: anything that a reading process of ours would not say.
     :raises EOFError: the answer ends early.
     :raises SciinvError: what the other side reports. MemoryError: it ran out of memory.
@@ -206,11 +216,11 @@ def read_answer(readinto: Callable[[memoryview], int | None], max_bytes: int) ->
         raise _error(said)
     arrays = _arrays(said.get("arrays"), readinto, max_bytes)
     try:
-        scan = _build(Scan, said.get("scan"), arrays)
+        answer = _build(wanted, said.get("scan"), arrays)
     except (ValueError, TypeError, RecursionError) as error:
         raise WireError(str(error)) from None
-    assert isinstance(scan, Scan)  # noqa: S101
-    return scan
+    assert isinstance(answer, wanted)  # noqa: S101
+    return answer
 
 
 def _exactly(readinto: Callable[[memoryview], int | None], size: int) -> bytearray:

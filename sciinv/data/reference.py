@@ -82,18 +82,31 @@ def is_nifti(head: bytes) -> bool:
     return one or two
 
 
-def read_image(path: Path | str) -> Image:
+def read_image(path: Path | str, *, isolated: bool | None = None) -> Image:
     """Read a reference image: a folder with one DICOM series, a DICOM file, or NIfTI.
 
     DICOM needs the extra ``dicom``. Slices are sorted by their position, values are rescaled as
     the file says. The content decides, not the name.
 
+    :param isolated: in a process of its own, as scans are: see :func:`sciinv.data.load`.
     :raises DataError: neither of them, damaged, several or inconsistent series, colours, a size out
         of proportion, NaN or infinity.
     """
+    from sciinv.data import isolation
+
     path = Path(path)
     if not path.exists():
         raise DataError(path, found="no such file", expected="an image")
+    if (isolation.is_default() if isolated is None else isolated) and isolation.can_isolate():
+        return isolation.read_image_isolated(path)
+    return read_image_here(path)
+
+
+def read_image_here(path: Path) -> Image:
+    """Read a reference image in this process.
+
+    :raises DataError: as :func:`read_image`.
+    """
     kind = image_kind(path)
     if kind is None:
         raise DataError(

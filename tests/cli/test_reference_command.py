@@ -176,4 +176,16 @@ def test_simulate_from_images(tmp_path):
     ran = run("simulate", tmp_path / "ct.h5", "--kind", "ct", "--image", images, "--angles", 12)
     assert ran.code == 0, ran.err
     expected = 0.02 * files.letter_f((1, 16, 16))
-    np.testing.assert_allclose(load(tmp_path / "ct.h5").reference, expected, rtol=1e-5)
+    scan = load(tmp_path / "ct.h5")
+    np.testing.assert_allclose(scan.reference, expected, rtol=1e-5)
+    assert scan.geometry.pixel_size == 1.0  # these pixels are not square
+
+
+@pytest.mark.parametrize(("given", "expected"), [((), 0.7), (("--pixel-size", 2.5), 2.5)])
+def test_simulate_takes_the_pixel_size_of_the_image(tmp_path, given, expected):
+    plain = {"RescaleIntercept": 0, "RescaleSlope": 1, "PixelSpacing": [0.7, 0.7]}
+    images = files.write_series(tmp_path / "a", files.letter_f((1, 16, 16)), **plain)
+    words = ("--kind", "ct", "--image", images, "--angles", 12, *given)
+    ran = run("simulate", tmp_path / "ct.h5", *words)
+    assert ran.code == 0, ran.err
+    assert load(tmp_path / "ct.h5").geometry.pixel_size == pytest.approx(expected)

@@ -69,6 +69,25 @@ def test_millions_of_chunks_without_data_are_refused(tmp_path):
             file.read("many")
 
 
+@pytest.mark.parametrize("stated", [0, 1, 8, 2**31])
+def test_bitshuffle_for_elements_of_another_size_is_refused(tmp_path, stated):
+    """It divides by the size: 0 ends the process by a signal."""
+    hdf5plugin = pytest.importorskip("hdf5plugin")
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        options = dict(hdf5plugin.Bitshuffle(cname="zstd"))
+        file.create_dataset("x", data=np.arange(64, dtype="f4"), chunks=(64,), **options)
+        filter_ = file["x"].id.get_create_plist().get_filter(0)
+    content = path.read_bytes()
+    known = struct.pack("<3I", *filter_[2][:3])
+    assert filter_[2][2] == 4 and content.count(known) == 1
+    with open_hdf5(path) as file:
+        np.testing.assert_array_equal(file.read("x"), np.arange(64))
+    path.write_bytes(content.replace(known, known[:8] + struct.pack("<I", stated)))
+    with open_hdf5(path) as file, pytest.raises(DataError, match=f"elements of {stated} bytes"):
+        file.read("x")
+
+
 def test_a_scan_without_values_or_place_is_refused(tmp_path, rng):
     data = rng.standard_normal((2, 6, 5, 2)) @ [1, 1j]
     scan = load(bare_files.write(tmp_path, data, SIDE))
@@ -96,6 +115,12 @@ def test_a_long_text_of_the_file_does_not_fill_the_screen(tmp_path):
         load(tmp_path / "a.h5")
     assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
     assert "\x1b" not in str(caught.value) and "\\x1b]0;" in str(caught.value)
+
+
+def test_a_sidecar_that_names_a_file_at_length(tmp_path, rng):
+    """The main process looks for it too, to find how large it is."""
+    side = SIDE + f"[data]\nfile = '{'x' * 3000}'\n"
+    refused(bare_files.write(tmp_path, np.ones(3), side), "scan.toml: data.file", "too long")
 
 
 @pytest.mark.parametrize("name", ["../k.npy", "sub/../../k.npy", "..\\k.npy", "/etc/hostname"])

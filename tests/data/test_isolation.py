@@ -343,7 +343,7 @@ def test_the_reader_ends_with_whoever_asked(breaking, tmp_path, number):
 def test_an_error_in_the_asker_ends_the_reader(breaking, monkeypatch):
     path = breaking("hang")
 
-    def broken(readinto, limit):
+    def broken(readinto, limit, wanted):
         child_of(path)
         raise RuntimeError("here")
 

@@ -34,7 +34,7 @@ def passed(scan: Scan) -> Scan:
 
 
 def received(raw: bytes, limit: int = LIMIT) -> Scan:
-    return read_answer(io.BytesIO(raw).readinto, limit)
+    return read_answer(io.BytesIO(raw).readinto, limit, Scan)
 
 
 def same(a: object, b: object) -> None:

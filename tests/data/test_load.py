@@ -116,7 +116,7 @@ def test_fastmri_multicoil(tmp_path, rng):
     assert geometry.readout_axis == 0
     assert geometry.mask.all()
     assert scan.acceleration == 1.0
-    assert scan.header["field strength (T)"] == "3.0"
+    assert scan.header["field strength (T)"] == "3"
     assert any("orientation" in note for note in scan.notes)
 
 

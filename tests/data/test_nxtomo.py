@@ -150,10 +150,11 @@ def test_the_axis_of_the_file_is_used(path):
     assert noted(scan, "column 14.25", "states")
 
 
-def test_half_of_the_object_is_seen(path):
+@pytest.mark.parametrize(("name", "value"), [("field_of_view", "Half"), ("half_acquisition", True)])
+def test_half_of_the_object_is_seen(path, name, value):
     """An axis near the edge: the image reaches as far as any view does."""
-    extra = {"instrument__detector__field_of_view": "Half"}
-    refused(nx.write(path, usual(), **extra), "field_of_view", "axis_column")
+    extra = {f"instrument__detector__{name}": value}
+    refused(nx.write(path, usual(), **extra), name, "axis_column")
     extra["instrument__detector__x_rotation_axis_pixel_position"] = 4.0
     path = path.with_name("b.nx")
     assert load(nx.write(path, usual(), **extra)).image_shape == (57, 57)

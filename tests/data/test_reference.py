@@ -349,6 +349,25 @@ def test_what_is_no_nifti_image(tmp_path):
     assert image_kind(tmp_path / "missing") is None
 
 
+# a process of its own -----------------------------------------------------------------------------
+def test_images_are_read_in_a_process_of_their_own(tmp_path, monkeypatch):
+    """What comes back is the same, and so is what is refused; this process parses nothing."""
+    folder = files.write_series(tmp_path / "a", files.letter_f(), order=[3, 0, 4, 2, 1])
+    path = files.write_nifti(tmp_path / "a.nii.gz", files.letter_f())
+    here = [read_image(folder), read_image(path)]
+    monkeypatch.setattr("sciinv.data.reference.read_image_here", None)
+    monkeypatch.setenv("SCIINV_READ_ISOLATED", "1")
+    for image, one in zip(here, (folder, path), strict=True):
+        other = read_image(one)
+        np.testing.assert_array_equal(image.values, other.values)
+        np.testing.assert_array_equal(image.affine, other.affine)
+        assert (image.units, image.oriented, image.notes) == (
+            other.units, other.oriented, other.notes,
+        )  # fmt: skip
+    (folder / "000").write_bytes((folder / "000").read_bytes()[:-40])
+    refused(folder, "000", "bytes of pixels")
+
+
 # grids --------------------------------------------------------------------------------------------
 def smooth(points: np.ndarray) -> np.ndarray:
     """Something linear in RAS mm, which linear interpolation reproduces."""

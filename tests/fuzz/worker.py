@@ -120,7 +120,7 @@ def _spin(path: Path) -> str:
 def _read_image(path: Path) -> str:
     from sciinv.data.reference import read_image
 
-    image = read_image(path)
+    image = read_image(path, isolated=False)
     if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
         return "affine"
     return "" if image.values.size and all(isinstance(n, str) for n in image.notes) else "values"

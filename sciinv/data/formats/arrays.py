@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciinv.data.files import check_regular_file
+from sciinv.data.files import check_regular_file, reading
 from sciinv.data.sidecar import ArrayRef, Sidecar
 from sciinv.errors import DataError
 
@@ -74,9 +74,10 @@ def locate(path: Path, sidecar: Sidecar, ref: ArrayRef, field: str) -> Path:
             found=ref.file,
             expected="a file in the folder of the side-car or below",
         )
-    for folder in (sidecar.path.parent, path.parent):
-        if (folder / ref.file).is_file():
-            return folder / ref.file
+    with reading(sidecar.path, f"{field}.file"):
+        for folder in (sidecar.path.parent, path.parent):
+            if (folder / ref.file).is_file():
+                return folder / ref.file
     raise DataError(
         sidecar.path,
         f"{field}.file",

@@ -46,7 +46,6 @@ def read(path: Path, sidecar: Sidecar | None) -> Scan:
             unit = _unit(file, "exchange/theta")
         else:
             theta, unit = read_angles(path, sidecar, data.shape[0])
-        title = file.text("exchange/title") if "exchange/title" in file else ""
     for name, array in (("data", data), ("data_white", white), ("data_dark", dark)):
         if array is None:
             continue
@@ -73,7 +72,6 @@ def read(path: Path, sidecar: Sidecar | None) -> Scan:
         flat=flat[:, None],
         dark=None if dark is None else dark[:, None],
         notes=tuple(notes),
-        header={"title": title[:200]} if title else {},
     )
 
 

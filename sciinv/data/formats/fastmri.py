@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sciinv.data.checks import check_finite
 from sciinv.data.files import is_hdf5
+from sciinv.data.formats.ismrmrd_header import known_vendor
 from sciinv.data.formats.mri import mri_scan
 from sciinv.data.guard import GuardedHDF5, open_hdf5
 from sciinv.data.scan import Scan
@@ -22,6 +23,10 @@ from sciinv.errors import DataError
 NAME = "fastmri"
 _MAX_HEADER = 8 * 2**20
 _HEADER = "ismrmrd_header"
+# the protocols of the fastMRI data; the name of another may say anything
+_ACQUISITIONS = frozenset(
+    {"CORPD_FBK", "CORPDFS_FBK", "AXFLAIR", "AXT1", "AXT1PRE", "AXT1POST", "AXT2"}
+)
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,8 @@ def read(path: Path, sidecar: Sidecar | None) -> Scan:
         )
         reference = None
     facts = dict(encoding.facts) if encoding is not None else {}
-    if isinstance(attributes.get("acquisition"), str):
-        facts["acquisition"] = attributes["acquisition"][:100]
+    if str(attributes.get("acquisition")) in _ACQUISITIONS:
+        facts["acquisition"] = str(attributes["acquisition"])
     return mri_scan(
         path,
         NAME,
@@ -146,6 +151,14 @@ def _voxel_size(
     return thickness, fov_x / shape[0], encoding.fov[1] / shape[1]
 
 
+def _number(text: str | None) -> str | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return f"{value:.6g}" if math.isfinite(value) else None
+
+
 def _encoding(file: GuardedHDF5) -> _Encoding:
     """Parse the ISMRMRD header: no DOCTYPE (so no entities), at most 8 MB, no silent recovery."""
     text = file.text(_HEADER, max_bytes=_MAX_HEADER)
@@ -198,8 +211,10 @@ def _encoding(file: GuardedHDF5) -> _Encoding:
         ("TE (ms)", "sequenceParameters/TE"),
     ):
         value = root.findtext("/".join("{*}" + tag for tag in tags.split("/")))
-        if value and value.strip():
-            facts[key] = value.strip()[:100]
+        # numbers and known names only, so that nobody's name can hide in them
+        fact = known_vendor(value or "") if key == "vendor" else _number(value)
+        if fact is not None:
+            facts[key] = fact
     return _Encoding(
         whole("encodedSpace"),
         triple("encodedSpace", "fieldOfView_mm"),

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from sciinv.errors import DataError
 
-__all__ = ["MAX_HEADER", "Encoding", "Header", "parse_header"]
+__all__ = ["MAX_HEADER", "Encoding", "Header", "known_vendor", "parse_header"]
 
 #: Bytes of a header above which it is refused.
 MAX_HEADER = 8 * 2**20
@@ -82,15 +82,20 @@ def parse_header(text: str, path: Path, name: str) -> Header:
         value = _number(_text(root, tags))
         if value is not None:
             facts[key] = f"{value:.6g}"
-    vendor = _text(root, "acquisitionSystemInformation/systemVendor").lower()
-    for known in _VENDORS:
-        if known == vendor.split(" healthcare")[0].split(" healthineers")[0]:
-            facts["vendor"] = known
+    vendor = known_vendor(_text(root, "acquisitionSystemInformation/systemVendor"))
+    if vendor is not None:
+        facts["vendor"] = vendor
     return Header(
         tuple(_encoding(element, path, f"{name}: encoding") for element in found),
         bandwidth if bandwidth and 0.1 < bandwidth <= 1 else 1.0,
         facts,
     )
+
+
+def known_vendor(text: str) -> str | None:
+    """Return the vendor that a free text names, ``None`` if it says anything else."""
+    name = text.strip().lower().split(" healthcare")[0].split(" healthineers")[0]
+    return name if name in _VENDORS else None
 
 
 def _text(element: ElementTree.Element, tags: str) -> str:

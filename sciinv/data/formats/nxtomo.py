@@ -302,6 +302,10 @@ def _completed(
             side = replace(side, slice_spacing=height)
     half = f"{where.detector}/field_of_view"
     is_half = where.detector is not None and _text(file, half).lower() == "half"
+    if where.detector is not None and not is_half:
+        half = f"{where.detector}/half_acquisition"  # its name since 2.1
+        flag = file.get(half, kinds="iub", ndim=(0, 1)) if file.is_dataset(half) else None
+        is_half = flag is not None and bool(flag.any())
     if side.axis_column is None and side.axis_shift is None:
         name = f"{where.detector}/x_rotation_axis_pixel_position"
         stated = file.get(name, ndim=(0, 1)) if where.detector is not None else None
