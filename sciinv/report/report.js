@@ -324,7 +324,8 @@
     document.addEventListener("window-set", drawPlanes);
     drawPlanes();
   };
-  if (fold) fold.addEventListener("toggle", openPlanes, { once: true });
+  if (fold && fold.open) openPlanes(); // as it was left before a reload
+  else if (fold) fold.addEventListener("toggle", openPlanes, { once: true });
 
   document.documentElement.classList.add("js");
   drawAll();

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sciinv.report.figures import plain_png
 from sciinv.report.page import report_html
 
 from .conftest import make_result
@@ -45,6 +46,13 @@ const sum = (canvas) => {
   let total = 0;
   for (const value of data) total += value;
   return total / data.length;
+};
+const brightest = (canvas) => {
+  sum(canvas);
+  const { data } = reader.getImageData(0, 0, copy.width, copy.height);
+  let best = 0;
+  for (let i = 0; i < data.length; i += 4) if (data[i] > data[best]) best = i;
+  return [Math.floor(best / 4 / copy.width), (best / 4) % copy.width];
 };
 const look = () => ({
   title: document.querySelector("#panels h3").textContent, label: first.getAttribute("aria-label"),
@@ -78,6 +86,18 @@ const settle = () => new Promise((done) => setTimeout(done, 20));
     fold.open = true;
     await new Promise((done) => setTimeout(done, 300));
     found.planes = [...fold.querySelectorAll("canvas")].map((c) => [c.width, c.height, sum(c)]);
+    const cursor = JSON.parse(document.body.dataset.cursor);
+    cursor.forEach((at, axis) => {
+      const slider = document.querySelector(`#plane-${axis} input`);
+      slider.value = at;
+      slider.dispatchEvent(new Event("input"));
+    });
+    found.marked = [...fold.querySelectorAll("canvas")].map(brightest);
+    const slice = document.getElementById("slice");
+    slice.value = cursor[0];
+    slice.dispatchEvent(new Event("input"));
+    await settle();
+    found.marked.push(brightest(first));
   }
   found.requests = performance.getEntriesByType("resource").map((e) => e.name)
     .filter((name) => !name.startsWith("data:"));
@@ -98,19 +118,19 @@ def chromium(tmp_path, *arguments: str) -> str:
     return run.stdout
 
 
-def probed(text: str, keys: str) -> str:
+def probed(text: str, keys: str, cursor: tuple[int, ...] = (0, 0, 0)) -> str:
     """The page with the probe before and after its own script."""
     for script in (BEFORE, AFTER):
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         text = text.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
     text = text.replace("<style>", f"<script>{BEFORE}</script><style>", 1)
-    text = text.replace("<body ", f'<body data-keys="{keys}" ', 1)
+    text = text.replace("<body ", f'<body data-keys="{keys}" data-cursor="{list(cursor)}" ', 1)
     return text.replace("</body>", f"<script>{AFTER}</script></body>", 1)
 
 
-def opened(tmp_path, text: str, keys: str) -> dict:
+def opened(tmp_path, text: str, keys: str, cursor: tuple[int, ...] = (0, 0, 0)) -> dict:
     page = tmp_path / "page.html"
-    page.write_text(probed(text, keys), encoding="utf-8")
+    page.write_text(probed(text, keys, cursor), encoding="utf-8")
     dom = chromium(
         tmp_path, "--virtual-time-budget=4000", "--window-size=1400,1000", "--dump-dom",
         page.as_uri(),
@@ -118,6 +138,12 @@ def opened(tmp_path, text: str, keys: str) -> dict:
     found = re.search(r'data-found="([^"]*)"', dom)
     assert found, dom[:2000]
     return json.loads(html.unescape(found.group(1)))
+
+
+def figures() -> dict[str, bytes]:
+    """Figures that cost nothing."""
+    names = ("overview", "samples", "orthogonal", "null_space", "residual", "histogram")
+    return dict.fromkeys(names, plain_png(np.eye(4), (0.0, 1.0)))
 
 
 CASES = {
@@ -134,7 +160,7 @@ KEYS = {"mri": "12bsnf", "ct": "4bsn", "diffraction": "3bs", "volume": "2bsf"}
 def test_page_works_in_a_browser(case, tmp_path):
     result = CASES[case]()
     keys = KEYS[case]
-    found = opened(tmp_path, report_html(result), keys)
+    found = opened(tmp_path, report_html(result, figures()), keys)
     assert found["errors"] == [] and found["refused"] == [] and found["requests"] == []
     seen = found["keys"]
     assert seen["0"]["title"] == "Posterior mean"
@@ -158,6 +184,21 @@ def test_page_works_in_a_browser(case, tmp_path):
         assert all(70 < plane[2] < 250 for plane in found["planes"])
     else:
         assert "planes" not in found
+
+
+def test_a_marked_voxel_lies_where_the_letters_say(tmp_path):
+    # to the superior, anterior and right of what is seen: rows grow to posterior, columns to left
+    samples = np.full((2, 1, 12, 24, 20), 0.1, np.float32)
+    samples[..., 9, 5, 7] = 1.0
+    result = make_result("ct", shape=(12, 24, 20), residual=None, samples=2,
+                         replaced={"samples": samples, "baseline": samples[0]})  # fmt: skip
+    # what is seen begins at row 2 and column 3; the head is up in the cuts across the slices
+    found = opened(tmp_path, report_html(result, figures()), "12", cursor=(9, 5 - 2, 7 - 3))
+    axial, coronal, sagittal, panel = found["marked"]
+    assert axial == [5 - 2, 7 - 3]
+    assert coronal == [11 - 9, 7 - 3]
+    assert sagittal == [11 - 9, 5 - 2]
+    assert panel == [5, 7]
 
 
 def test_first_screen_and_print(tmp_path):
