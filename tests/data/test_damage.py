@@ -41,6 +41,22 @@ def test_free_space_of_no_size_in_a_heap_is_refused(tmp_path):
                 reads(file)
 
 
+def test_a_reference_to_a_heap_that_moved_is_refused_too(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["units"] = "deg"
+        file["numbers"] = np.zeros(600)
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    reference = struct.pack("<IQI", 3, heap, 1)
+    assert content.count(reference) == 1
+    fake = content.index(bytes(64), heap + 4096) + 11  # among the numbers
+    content[fake : fake + 16] = content[heap : heap + 16]
+    path.write_bytes(content.replace(reference, struct.pack("<IQI", 3, fake, 1)))
+    with open_hdf5(path) as file, pytest.raises(DataError, match=f"heap at byte {fake}"):
+        file.attrs()
+
+
 def test_heaps_of_other_widths_and_words_that_look_like_one(tmp_path):
     path = tmp_path / "a.h5"
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
