@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,6 @@ def read_nifti(path: Path) -> Image:
         data than declared.
     """
     import nibabel
-    from nibabel.imageglobals import LoggingOutputSuppressor
 
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
@@ -43,7 +44,7 @@ def read_nifti(path: Path) -> Image:
             raise DataError(
                 path, found="half of a pair .hdr and .img", expected="one file, .nii or .nii.gz"
             )
-        with LoggingOutputSuppressor():  # nibabel tells the console what it mends
+        with _quiet():
             header = getattr(nibabel, _HEADERS[size]).from_fileobj(io.BytesIO(start))
         shape = _shape(path, tuple(int(n) for n in header.get_data_shape()))
         dtype = header.get_data_dtype()
@@ -74,6 +75,21 @@ def read_nifti(path: Path) -> Image:
     with np.errstate(over="ignore"):
         stack = np.moveaxis(values, -1, 0).astype(kind)
     return Image(np.ascontiguousarray(stack), affine, oriented, notes=notes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep nibabel from telling the console what it mends.
+
+    Its own way takes the handlers from its logger, after which Python's last resort speaks.
+    """
+    from nibabel.imageglobals import logger
+
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import struct
+import subprocess
+import sys
 
 import h5py
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -156,6 +159,19 @@ def test_a_gzip_whose_beginning_is_damaged_is_no_image(tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.nii\.gz: found no DICOM and no NIfTI"):
         read_image(tmp_path / "a.nii.gz")
+
+
+def test_nobody_else_speaks_of_a_damaged_image(tmp_path):
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(np.ones((3, 4, 2), np.float32), np.eye(4)), path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<h", content, 70, 4096)  # a code of no type of numbers
+    path.write_bytes(content)
+    # in a process of its own: pytest listens to all loggers
+    code = f"from sciinv.data import read_image\ntry: read_image({str(path)!r})\n"
+    code += "except ValueError as error: print(error)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "a.nii: " in ran.stdout and ran.stderr == ""
 
 
 @pytest.mark.parametrize("key", ["format", "version"])

@@ -21,7 +21,7 @@ from .worker import SECONDS, judge, pack, write
 ROOT = Path(__file__).resolve().parents[2]
 # of a format that are read in a process of their own as well: starting one takes long
 ISOLATED = 5
-FAILURES = ("traceback", "message", "inconsistent", "late", "signal")
+FAILURES = ("traceback", "message", "inconsistent", "noise", "late", "signal")
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Tally:
     def row(self) -> str:
         """A line of the table."""
         c = self.counts
-        odd = c["message"] + c["inconsistent"]
+        odd = c["message"] + c["inconsistent"] + c["noise"]
         cells = [self.name, self.total, c["scan"], c["refused"], c["traceback"], odd, c["signal"]]
         cells += [c["late"], self.isolated, f"{self.slowest[0]:.2f}", f"{self.peak[0] / 1e6:.0f}"]
         return "| " + " | ".join(map(str, cells)) + " |"
@@ -101,9 +101,10 @@ def _session(
     """One worker, until it is done or dead; returns the number to go on with."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
                    "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+    noise = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.fuzz.worker", str(folder)], cwd=ROOT, env=environment,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=noise,
     )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None
     order = {"seeds": pack(seeds), "reader": reader, "first": first}
@@ -115,6 +116,7 @@ def _session(
         process.kill()
         code = process.wait()
         process.stdout.close()
+        noise.close()
     if begun is None:
         return last
     if begun < 0:
