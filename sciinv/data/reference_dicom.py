@@ -133,6 +133,7 @@ def _header(pydicom: Any, file: Path) -> Any:  # noqa: ANN401
             )  # fmt: skip
         head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_FIELDS))
         head.media_class = str(meta.get("MediaStorageSOPClassUID", ""))
+        head.frames = int(head.get("NumberOfFrames", 1) or 1)
     except DataError:
         raise
     except Exception as error:
@@ -166,7 +167,7 @@ def _check_series(path: Path, headers: list[tuple[Path, Any]]) -> None:
             path, found=f"{len(series)} series in {len(headers)} files", expected="one series",
             hint="move each series into a folder of its own",
         )  # fmt: skip
-    if len(headers) > 1 and any(_count(head) > 1 for _, head in headers):
+    if len(headers) > 1 and any(head.frames > 1 for _, head in headers):
         raise DataError(path, found="several files of several frames", expected="one of them")
     for name in ("Rows", "Columns", "Modality", "RescaleType"):
         values = {str(head.get(name, "")) for _, head in headers}
@@ -175,10 +176,6 @@ def _check_series(path: Path, headers: list[tuple[Path, Any]]) -> None:
             raise DataError(path, name, found=shown, expected="the same in every slice")
     if declared_bytes((int(first.Rows), int(first.Columns)), 1) == 0:
         raise DataError(path, "Rows", found="no pixels", expected="an image")
-
-
-def _count(head: Any) -> int:  # noqa: ANN401
-    return int(head.get("NumberOfFrames", 1) or 1)
 
 
 def _units(head: Any) -> str:  # noqa: ANN401
@@ -212,7 +209,7 @@ def _numbers(holder: Any, name: str, length: int) -> tuple[float, ...] | None:  
 
 
 def _frames(file: Path, head: Any) -> list[_Frame]:  # noqa: ANN401
-    count = _count(head)
+    count = head.frames
     several = "PerFrameFunctionalGroupsSequence" in head
     if count > 1 and not several:
         raise DataError(
