@@ -15,6 +15,7 @@ import pytest
 
 from sciinv.data import isolation, load
 from sciinv.data.isolation_limits import Limits, limits_for, machine_memory, size_of
+from sciinv.data.load import ALL_FORMATS
 from sciinv.data.sidecar import read_sidecar
 from sciinv.errors import DataError
 
@@ -116,6 +117,10 @@ def refusal(path: Path, *words: str, **options) -> str:
 
 
 # the same scans ---------------------------------------------------------------------------------
+def test_every_format_has_an_example():
+    assert {form.NAME for form in ALL_FORMATS} == set(WRITERS), "add one to example_files.py"
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_reads_the_same(tmp_path, name):
     if name == "twix":
@@ -242,8 +247,8 @@ def test_memory_of_this_process(breaking):
 
 def test_a_real_file_above_the_limit(tmp_path, monkeypatch):
     path = tmp_path / "a.npy"
-    np.save(path, np.broadcast_to(np.float64(1), (5000, 8000)))
-    path.with_suffix(".toml").write_text(SIDE.replace("24", "5000"))
+    np.save(path, np.broadcast_to(np.float64(1), (2500, 8000)))
+    path.with_suffix(".toml").write_text(SIDE.replace("24", "2500"))
     monkeypatch.setenv("SCIINV_READ_MEMORY", "300MB")
     refusal(path, "more than 0.3 GB of memory")
 
