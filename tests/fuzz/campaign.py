@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from .mutate import mutant
-from .seeds import READERS, Seed, make
+from .parts import Seed
+from .seeds import READERS, make
 from .worker import SECONDS, judge, pack, write
 
 ROOT = Path(__file__).resolve().parents[2]
 # of a format that are read in a process of their own as well: starting one takes long
-ISOLATED = 5
+ISOLATED = 2
 FAILURES = ("traceback", "message", "inconsistent", "noise", "late", "signal")
 
 

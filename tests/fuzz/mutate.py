@@ -9,9 +9,9 @@ import warnings
 import zipfile
 import zlib
 
+from .parts import Seed
 from .rewrite import rewrite_hdf5
 from .rewrite_images import rewrite_dicom, rewrite_nifti
-from .seeds import Seed
 from .texts import change_text, is_text
 
 MAGIC = (0, 1, 2, 4, 8, 0x0A, 0x20, 0x2D, 0x30, 0x7F, 0x80, 0xFE, 0xFF)

@@ -41,8 +41,15 @@ def _remove(rng: random.Random, file: Any, name: str) -> None:
     del file[name]
 
 
+def _array(node: Any) -> np.ndarray:
+    """A copy of the values, if they are few: an earlier change may have declared many."""
+    if np.prod(node.shape, dtype=float) > 1e6:
+        raise ValueError("too many values")
+    return np.array(node[()])
+
+
 def _reshape(rng: random.Random, file: Any, name: str) -> None:
-    array = np.asarray(file[name][()])
+    array = _array(file[name])
     choice = rng.randrange(7)
     changed = (
         array[None], array[..., None], array.reshape(-1), array.T, array[:0], array[:1],
@@ -52,7 +59,7 @@ def _reshape(rng: random.Random, file: Any, name: str) -> None:
 
 
 def _retype(rng: random.Random, file: Any, name: str) -> None:
-    array = np.asarray(file[name][()])
+    array = _array(file[name])
     with np.errstate(all="ignore"):
         _put(file, name, array.astype(rng.choice(DTYPES)))
 
@@ -65,7 +72,7 @@ def _put(file: Any, name: str, value: Any, **options: Any) -> None:
 
 
 def _values(rng: random.Random, file: Any, name: str) -> None:
-    array = np.array(file[name][()])
+    array = _array(file[name])
     if array.dtype.names and "head" in array.dtype.names:
         head = array["head"][rng.randrange(len(array))]
         _field(rng, head)

@@ -57,11 +57,11 @@ def test_one_integer_is_one_mutant(name, seeds):
 def test_mutants(name, seeds):
     tally = run(name, 0, MUTANTS, seeds(name))
     assert tally.failures == [], f"python -m tests.fuzz --format {name} --seed NUMBER repeats one"
-    assert tally.total == MUTANTS and tally.isolated in (0, 5)
+    assert tally.total == MUTANTS and tally.isolated in (0, 2)
     assert tally.slowest[0] < SECONDS and tally.peak[0] < BYTES + LIBRARIES.get(name, 0)
     # the mutants get past the first check, and do not all survive
     assert tally.counts["scan"] > MUTANTS // 100
-    assert len(tally.refusals) > 10
+    assert len(tally.refusals) > min(10, MUTANTS // 50)
 
 
 def test_the_judge_sees_what_is_wrong(tmp_path, monkeypatch):

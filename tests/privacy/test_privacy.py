@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from ..cli.conftest import FAST, Ran, run, shipped, small_priors  # noqa: F401 - fixtures
-from . import plants
+from . import images, plants
 from .plants import PLANTED, SCANS, canary
 from .search import traces, traces_of_folder
 
@@ -43,7 +43,7 @@ def planted(home):
 
     def of(form: str) -> tuple[Path, list[str]]:
         if form not in made:
-            writer = SCANS[form][0] if form in SCANS else getattr(plants, form)
+            writer = SCANS[form][0] if form in SCANS else getattr(images, form)
             if form in SCANS and not plants.is_possible(form):
                 pytest.skip(f"no package that writes {form} files")
             if form == "dicom":
