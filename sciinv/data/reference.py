@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciinv.data.checks import check_affine
 from sciinv.data.files import reading
 from sciinv.errors import DataError
 
@@ -125,6 +126,7 @@ def read_image_here(path: Path) -> Image:
             image = read_nifti(path)
     if not np.isfinite(image.values).all():
         raise DataError(path, "voxels", found="NaN or infinity", expected="finite numbers")
+    check_affine(image.affine, path)
     return image
 
 

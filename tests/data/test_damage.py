@@ -161,6 +161,18 @@ def test_a_gzip_whose_beginning_is_damaged_is_no_image(tmp_path):
         read_image(tmp_path / "a.nii.gz")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_without_a_place_is_refused(tmp_path, value):
+    path = tmp_path / "a.nii"
+    image = nib.Nifti1Image(np.ones((3, 4, 2), np.float32), np.diag([1.0, 2, 3, 1]))
+    content = bytearray(image.to_bytes())
+    struct.pack_into("<hh", content, 252, 0, 0)  # codes of qform and sform
+    struct.pack_into("<f", content, 88, value)  # pixdim[3]
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.nii: affine"):
+        read_image(path)
+
+
 def test_nobody_else_speaks_of_a_damaged_image(tmp_path):
     path = tmp_path / "a.nii"
     nib.save(nib.Nifti1Image(np.ones((3, 4, 2), np.float32), np.eye(4)), path)

@@ -17,6 +17,7 @@ from typing import Any
 from .mutate import mutant
 from .parts import Seed
 from .seeds import READERS, make
+from .worker import READERS as READ
 from .worker import SECONDS, judge, pack, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,16 +82,24 @@ def run(
     with tempfile.TemporaryDirectory(dir=scratch(), prefix="sciinv-fuzz-") as folder:
         while seeds and number < last:
             number = _session(tally, reader, seeds, number, last, Path(folder))
-        if reader == "scan":
-            _isolated(tally, seeds, range(first, last, max(1, count // ISOLATED)), Path(folder))
+        if f"isolated-{reader}" in READ:
+            _isolated(
+                tally,
+                f"isolated-{reader}",
+                seeds,
+                range(first, last, max(1, count // ISOLATED)),
+                Path(folder),
+            )
     return tally
 
 
-def _isolated(tally: Tally, seeds: list[Seed], some: Iterable[int], folder: Path) -> None:
+def _isolated(
+    tally: Tally, reader: str, seeds: list[Seed], some: Iterable[int], folder: Path
+) -> None:
     """Read some mutants, and all that killed a worker, as a user does: from this process."""
     killers = [number for number, outcome, _ in tally.failures if outcome in ("signal", "late")]
     for number in (*killers, *some):
-        outcome, text = judge("isolated", write(mutant(seeds, number), folder))
+        outcome, text = judge(reader, write(mutant(seeds, number), folder))
         tally.isolated += 1
         if outcome in FAILURES:
             tally.failures.append((number, outcome, f"isolated: {text}"))

@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +63,10 @@ def unpack(packed: list[dict[str, Any]]) -> list[Seed]:
 
 
 # readers ----------------------------------------------------------------------------------------
-def _read_scan(path: Path) -> str:
+def _read_scan(path: Path, isolated: bool = False) -> str:
     from sciinv.data.load import load
 
-    return check_scan_of_mutant(load(path, isolated=False))
-
-
-def _read_isolated(path: Path) -> str:
-    """Read it as the command line does: this process survives whatever the file does."""
-    from sciinv.data.load import load
-
-    return check_scan_of_mutant(load(path, isolated=True))
+    return check_scan_of_mutant(load(path, isolated=isolated))
 
 
 def _read_prior(path: Path) -> str:
@@ -117,10 +110,10 @@ def _spin(path: Path) -> str:
     return ""
 
 
-def _read_image(path: Path) -> str:
+def _read_image(path: Path, isolated: bool = False) -> str:
     from sciinv.data.reference import read_image
 
-    image = read_image(path, isolated=False)
+    image = read_image(path, isolated=isolated)
     if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
         return "affine"
     return "" if image.values.size and all(isinstance(n, str) for n in image.notes) else "values"
@@ -128,7 +121,9 @@ def _read_image(path: Path) -> str:
 
 READERS: dict[str, Callable[[Path], str]] = {
     "scan": _read_scan,
-    "isolated": _read_isolated,
+    # as the command line reads: this process survives whatever the file does
+    "isolated-scan": partial(_read_scan, isolated=True),
+    "isolated-image": partial(_read_image, isolated=True),
     "image": _read_image,
     "prior": _read_prior,
     "result": _read_result,
@@ -284,7 +279,7 @@ def serve(folder: Path) -> None:
         said = os.fstat(2).st_size
         outcome, text = judge(reader, path)
         if reader != "scan" and os.fstat(2).st_size > said:
-            # a scan is read in a process of its own, whose complaints nobody hears
+            # of a scan that is read in a process of its own nobody hears it
             outcome, text = "noise", "a library wrote to standard error"
         seconds = time.process_time() - begin
         peak = _peak()
