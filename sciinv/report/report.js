@@ -75,13 +75,16 @@
     return high > low ? { low, high } : windows[map.group];
   };
 
-  const state = { at: data.start, first: "0", alone: false };
+  const state = { at: data.start, first: "0", alone: false, same: false };
   const panels = [...document.querySelectorAll(".panel")].map((box, index) => ({
     box, index, key: box.dataset.map,
     canvas: box.querySelector("canvas.image"), bar: box.querySelector("canvas.bar"),
     title: box.querySelector("h3"), ends: box.querySelector(".ends"),
   }));
-  const span = (map) => (state.alone ? own(map, state.at) : windows[map.group]);
+  const span = (map) => {
+    if (state.alone) return own(map, state.at);
+    return windows[state.same && map.group === "std" ? "image" : map.group];
+  };
   const paint = (context, columns, rows, fill) => {
     const picture = context.createImageData(columns, rows);
     fill(new Uint32Array(picture.data.buffer));
@@ -141,6 +144,7 @@
       find("slice-value").textContent = `${data.slices[state.at]} of 0 to ${data.shape[0] - 1}`;
     }
     find("alone").setAttribute("aria-pressed", String(state.alone));
+    if (spread) find("same").setAttribute("aria-pressed", String(state.same));
     document.dispatchEvent(new Event("window-set"));
   };
   let waiting = false;
@@ -187,9 +191,11 @@
       windows[name] = { low: group.low, high: group.high };
     }
     state.alone = false;
+    state.same = false;
     redraw();
   };
   const alone = () => { state.alone = !state.alone; redraw(); };
+  const same = () => { state.same = !state.same; state.alone = false; redraw(); };
   const enlarge = () => {
     const large = find("panels").classList.toggle("large");
     find("enlarge").setAttribute("aria-pressed", String(large));
@@ -199,6 +205,7 @@
   find("play").addEventListener("click", play);
   find("reset").addEventListener("click", reset);
   find("alone").addEventListener("click", alone);
+  if (spread) find("same").addEventListener("click", same);
   find("enlarge").addEventListener("click", enlarge);
   const fromSliders = () => {
     const all = reach.image.high - reach.image.low;
@@ -221,7 +228,8 @@
       const map = maps.get(panel.index === 0 ? state.first : panel.key);
       if (map.group === "phase") return;
       const { low, high } = span(map);
-      from = { x: event.clientX, y: event.clientY, low, high, name: map.group };
+      const name = state.same && map.group === "std" ? "image" : map.group;
+      from = { x: event.clientX, y: event.clientY, low, high, name };
       canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
@@ -252,6 +260,7 @@
     else if (key === "p") play();
     else if (key === "w") reset();
     else if (key === "a") alone();
+    else if (key === "u" && spread) same();
     else if (key === "e") enlarge();
     else if (key === "+") move(state.at + 1);
     else if (key === "-") move(state.at - 1);

@@ -78,6 +78,12 @@ const settle = () => new Promise((done) => setTimeout(done, 20));
   press("w");
   await settle();
   found.reset = look();
+  press("s");
+  press("u");
+  await settle();
+  found.same = look();
+  press("u");
+  press("0");
   press("+");
   await settle();
   found.next = look();
@@ -174,6 +180,10 @@ def test_page_works_in_a_browser(case, tmp_path):
     # a higher level is darker; w brings the first window back
     assert found["dragged"]["pixels"] < found["reset"]["pixels"] == seen["0"]["pixels"]
     assert found["dragged"]["ends"] != seen["0"]["ends"]
+    # the standard deviation in the window of the mean, and labelled so
+    assert found["same"]["title"] == "Standard deviation"
+    assert found["same"]["ends"].split(" ")[0] == found["reset"]["ends"].split(" ")[0]
+    assert found["same"]["pixels"] != seen["s"]["pixels"]
     stack = result.samples.shape[-3] > 1
     assert (found["next"]["pixels"] != found["reset"]["pixels"]) == stack
     assert ("slice" in found["next"]["label"]) == stack
