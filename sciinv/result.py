@@ -119,7 +119,7 @@ class Result:
     :param kind: ``"mri"``, ``"ct"`` or ``"diffraction"``.
     :param units: unit of the values, for example ``"1/mm"`` or ``"a.u."``.
     :param affine: 4 x 4 voxel (row, column, slice) index to RAS mm.
-    :param name: name of the scan (stem of its file).
+    :param name: of the scan: a neutral one, or the user's; never that of its file.
     :param status: how the run ended.
     :param chi_squared: mean over the samples of ``||(y - A x) / sigma||^2 / m``; 1 if the samples
         fit to the noise.

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sciinv.reconstruction.parts import Plan
 
 _BUDGET = 300.0
-_TITLES = {"mri": "MRI scan", "ct": "CT scan", "diffraction": "Diffraction scan"}
 
 
 def reconstruct(
@@ -193,14 +192,13 @@ def reconstruct(
                 console.preview(first.images, first.name)
             result = run(
                 scan, seed=seed, calibrate=calibrate, checkpoint=parts.parts_folder(folder),
-                **options,
+                name=name, **options,
             )  # fmt: skip
             console.sampled = True
             if placed is not None:
                 result = placed.into(result, chosen.start if chosen else 0)
             result = replace(
                 result,
-                name=name or _TITLES[scan.kind],
                 provenance={
                     **result.provenance,
                     "command": _command(ctx),

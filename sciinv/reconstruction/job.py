@@ -62,6 +62,8 @@ from sciinv.result import PICTURES, Result, Status
 from sciinv.solvers import DPS, MMT, STOP, PnPHQS, Solver, StepInfo
 from sciinv.solvers.problem import Prior
 
+# what a scan is called where the user gives no name: that of its file may name people
+TITLES = {"mri": "MRI scan", "ct": "CT scan", "diffraction": "Diffraction scan"}
 _SENSE_LAMBDA = 0.01
 _DPS_STEPS = 40
 _CAUSES = {
@@ -556,7 +558,7 @@ class Job:
             kind=scan.kind,
             units=scan.units,
             affine=affine,
-            name=scan.name,
+            name=TITLES[scan.kind],
             oriented=scan.oriented,
             status=status,
             chi_squared=chi_squared,

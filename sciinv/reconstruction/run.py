@@ -46,6 +46,7 @@ def reconstruct(
     max_batch: int | None = None,
     restarts: int | None = None,
     checkpoint: str | Path | None = None,
+    name: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Draw posterior images of a scan.
@@ -85,6 +86,8 @@ def reconstruct(
     :param checkpoint: folder for finished slices and, within a slice, batches of samples. What is
         there from an interrupted call with the same scan, prior, settings and versions is reused,
         and the result is the same; the folder stays. Only calibration is done again.
+    :param name: of the scan, for report and files; neutral by default (``"MRI scan"``), for the
+        name of a file may name a person.
     :param progress: told what happens.
     :raises DataError: the scan cannot be read or used, or parts of another run are in the way.
     :raises IncompatibleError: solver, prior and operator do not fit.
@@ -141,7 +144,7 @@ def reconstruct(
     if calibrate:
         checked = calibrate_job(job, parts, plan, seed, time_budget)
     result = job.result(parts, plan, seed, time.perf_counter() - begin)
-    return replace(result, std_calibration=checked)
+    return replace(result, std_calibration=checked, name=name or result.name)
 
 
 def plan_run(

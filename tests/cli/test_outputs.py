@@ -19,6 +19,7 @@ from sciinv.data.native import write_scan
 from sciinv.data.phantoms import shepp_logan
 from sciinv.data.simulate import simulate_mri
 from sciinv.errors import DataError
+from sciinv.reconstruction.run import reconstruct
 from sciinv.report.lock import output_lock
 from sciinv.result import load_result
 
@@ -55,6 +56,10 @@ def everything(source, tmp_path_factory, shipped):
 
 def test_the_scan_has_a_name_of_the_users_choice_only(everything, source, tmp_path):
     assert load_result(everything).name == "MRI scan"
+    # in Python too
+    options = {"num_samples": 1, "steps": 1, "krylov": 1, "calibrate": False}
+    assert reconstruct(source, **options).name == "MRI scan"
+    assert reconstruct(source, name="case 8", **options).name == "case 8"
     kept = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sciinv.result.Result.save", lambda self, folder, **k: kept.append((self, k)))

@@ -287,7 +287,7 @@ def test_parts_of_another_scan_or_version_are_refused(stack, tmp_path, monkeypat
     first = reconstruct(scan, checkpoint=folder, **FAST)
     moved = replace(scan, source=Path("elsewhere.h5"), notes=("renamed",))
     same(reconstruct(moved, checkpoint=folder, **FAST), replace(
-        first, name="elsewhere", notes=("renamed", *first.notes[len(scan.notes):])))  # fmt: skip
+        first, notes=("renamed", *first.notes[len(scan.notes):])))  # fmt: skip
     data = scan.data.copy()
     data[0, 0, 12, 12] *= 1.001
     with pytest.raises(DataError, match="scan: found another scan .* expected this one"):
