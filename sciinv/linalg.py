@@ -6,7 +6,7 @@ neighbours. Inner products are accumulated in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,17 @@ def quick_dot(a: Tensor, b: Tensor) -> Tensor:
 def row_scale(scalars: Tensor, like: Tensor) -> Tensor:
     """Shape ``(R,)`` scalars so that they multiply the rows of ``like``, in its dtype."""
     return scalars.to(like.dtype).reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def add_rows(a: Tensor, scales: Sequence[float] | Tensor, b: Tensor, *, out: Tensor) -> Tensor:
+    """Write ``a + scale b`` of each row into ``out``, which may be ``a`` or ``b``.
+
+    :param scales: ``(R,)``. One on the CPU is taken as a plain number, a third of the cost.
+    """
+    if len(scales) == 1 and a.device.type == "cpu":
+        return torch.add(a, b, alpha=float(scales[0]), out=out)
+    values = scales if isinstance(scales, Tensor) else a.new_tensor(scales)
+    return torch.addcmul(a, row_scale(values, a), b, out=out)
 
 
 @dataclass(frozen=True)
@@ -154,7 +165,9 @@ class _OneRow(_Rows):
         return not flags
 
     def dot(self, a: Tensor, b: Tensor) -> Any:  # noqa: ANN401
-        value = float(quick_dot(a, b))
+        if a.numel() > _LONGEST_DOT:
+            return float(row_dot(a, b))
+        value = torch.dot(a.reshape(-1), b.reshape(-1)).item()
         # squares may leave the range of float32, at both ends
         return value if 1e-16 < abs(value) < 1e16 else float(row_dot(a, b))
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciinv.linalg import quick_dot, row_dot, row_scale
+from sciinv.linalg import add_rows, quick_dot, row_dot, row_scale
 from sciinv.solvers.decoupled.potential import Point, Potential
 from sciinv.solvers.problem import Problem
 
@@ -85,11 +85,10 @@ def fit_to_noise(problem: Problem, start: Tensor, *, iterations: int) -> Tensor:
         for row, (slope, bend) in enumerate(found):
             if excess[row] > floor[row] and slope > 0 and bend > 0:
                 alpha[row], excess[row] = _line_step(slope, bend, excess[row])
-        length = row_scale(x.new_tensor(alpha), x)
-        x.addcmul_(length, p)
-        r.addcmul_(length, ap, value=-1)
+        add_rows(x, alpha, p, out=x)
+        add_rows(r, [-a for a in alpha], ap, out=r)
         new = quick_dot(r, r)
-        torch.addcmul(r, row_scale(new / rr.clamp_min(1e-300), p), p, out=p)
+        add_rows(r, new / rr.clamp_min(1e-300), p, out=p)
         rr = new
     return x
 
