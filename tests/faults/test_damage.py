@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -94,3 +99,74 @@ def test_death_in_libhdf5_is_one_line(
     with pytest.raises(DataError, match=rf"scan\.h5: .*the process died of {number.name}.*damaged"):
         load(path, isolated=True)
     assert load(path, isolated=False).num_coils == 3  # and this process is as before
+
+
+UNGUARDED = "import sciinv.data.guard as guard\nguard.check_heaps = lambda path: None\n"
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """A file over which libhdf5 itself walks for ever, where nobody looks at its heap first."""
+    path = tmp_path / "endless.h5"
+    with h5py.File(path, "w") as file:
+        file["kspace"] = np.ones((1, 2, 8, 8), np.complex64)
+        file["ismrmrd_header"] = "of variable length: in a heap"
+    content = bytearray(path.read_bytes())
+    at = content.index(b"GCOL") + 16
+    while (entry := struct.unpack_from("<HHIQ", content, at))[0]:
+        at += 16 + -(-entry[3] // 8) * 8
+    struct.pack_into("<Q", content, at + 8, 0)  # free space of no size
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="heap at byte"):
+        load(path)
+    return path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the clock of the asker is tested elsewhere")
+def test_libhdf5_that_never_returns(endless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        isolation, "START", isolation.START.replace("from sciinv", UNGUARDED + "from sciinv", 1)
+    )
+    monkeypatch.setenv("SCIINV_READ_SECONDS", "3")
+    with pytest.raises(DataError, match=r"endless\.h5: .*more than 3 s"):
+        load(endless, isolated=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_it_ends_with_an_asker_that_is_killed(endless: Path) -> None:
+    """Also while a library computes."""
+    code = (
+        f"import sys\nsys.path[:] = {sys.path!r}\nfrom sciinv.data import isolation, load\n"
+        f"unguarded = {UNGUARDED + 'from sciinv'!r}\n"
+        "isolation.START = isolation.START.replace('from sciinv', unguarded, 1)\n"
+        f"load({str(endless)!r}, isolated=True)\n"
+    )
+    asker = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        reader = next(filter(None, (_reader_of(endless) for _ in _seconds(30))))
+        asker.kill()
+        asker.wait()
+        assert any(_reader_of(endless) is None for _ in _seconds(10)), reader
+    finally:
+        asker.kill()
+        asker.wait()
+
+
+def _seconds(count: float) -> Iterator[float]:
+    end = time.monotonic() + count
+    while (now := time.monotonic()) < end:
+        yield now
+        time.sleep(0.1)
+
+
+def _reader_of(path: Path) -> int | None:
+    """The process that holds a file open and has computed for a while, if there is one."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            held = any(link.readlink() == path for link in (process / "fd").iterdir())
+            ticks = sum(map(int, (process / "stat").read_text().rpartition(")")[2].split()[11:13]))
+        except OSError:
+            continue  # it has ended, or is somebody else's
+        if held and ticks > os.sysconf("SC_CLK_TCK"):
+            return int(process.name)
+    return None

@@ -85,6 +85,8 @@ ROWS: dict[int, tuple[str, tuple[str, ...]]] = {
         "a file that makes a library die, hang or take all memory",
         (
             "faults/test_damage.py::test_death_in_libhdf5_is_one_line",
+            "faults/test_damage.py::test_libhdf5_that_never_returns",
+            "faults/test_damage.py::test_it_ends_with_an_asker_that_is_killed",
             "data/test_isolation.py::test_death_is_one_line",
             "data/test_isolation.py::test_memory_limit",
             "data/test_isolation.py::test_time_limit",
