@@ -67,6 +67,9 @@ def report_html(result: Result, figures: Mapping[str, bytes] | None = None) -> s
         "causes": _CAUSES[result.kind],
         "grain": grain(result.residual),
         "share": None if result.prior_share is None else percent(result.prior_share).lower(),
+        "amplitude": None
+        if result.prior_share is None
+        else percent(result.prior_share**0.5).lower(),
         "no_share": _NO_SHARE.get(result.kind, "Not computed for this result."),
         "view": _buttons(view),
         "keys": [m["key"] for m in view["maps"]],

@@ -212,7 +212,7 @@ def test_drawn_without_given_figures(make):
 
 def test_what_the_prior_added_is_told(make, stubs):
     text = " ".join(Reader(report_html(make(null_share=0.14), stubs)).texts)
-    assert "14 % of the energy of the image" in text
+    assert "14 % of the energy of the image, 37 % of its amplitude" in text
     texts = " ".join(Reader(report_html(make("diffraction", oriented=False), stubs)).texts)
     assert "Not defined for diffraction" in texts
     assert "Directions unknown" in texts
