@@ -123,7 +123,7 @@ def reconstruct(
     from sciinv.errors import DataError
     from sciinv.report.dicom import check_dicom, has_parametric_maps
     from sciinv.report.lock import output_lock
-    from sciinv.report.save import check_output
+    from sciinv.report.save import check_output, clear_leftovers
 
     begin = time.perf_counter()
     check_regular_file(file)
@@ -135,6 +135,7 @@ def reconstruct(
         if not dry_run:
             # also refuses before the work, not after it, an output that cannot be written
             stack.enter_context(output_lock(folder))
+            clear_leftovers(folder)
             kept = parts.take_up(folder, resume, _typed(ctx))
             # an interrupted run may have left a result of what was finished
             check_output(folder, overwrite=overwrite or kept is not None)

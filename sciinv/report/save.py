@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 from pathlib import Path
@@ -41,6 +42,29 @@ def check_output(folder: str | Path, *, overwrite: bool = False) -> None:
     if not overwrite:
         hint = "choose another output folder or allow overwriting"
         raise DataError(folder, found="an older result", expected="no such folder", hint=hint)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed while it saved left beside a folder.
+
+    A result that it had moved aside comes back. Only for the holder of the folder's lock: there is
+    no other run whose files these could be.
+    """
+    folder = folder.expanduser().absolute()
+    if folder.is_symlink():
+        folder = folder.resolve()
+    pattern = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.(partial|old)")
+    try:
+        found = [p for p in folder.parent.iterdir() if pattern.fullmatch(p.name)]
+    except OSError:
+        return  # whether it can be written is found out elsewhere
+    for path in found:
+        if path.is_symlink() or not path.is_dir():
+            continue
+        if path.suffix == ".old" and not folder.exists():
+            path.rename(folder)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def save_result(

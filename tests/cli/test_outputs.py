@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,20 @@ def test_lock_is_not_written_through_a_link(tmp_path):
     with pytest.raises(DataError, match="cannot be written"), output_lock(tmp_path / "out"):
         pass
     assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_what_a_killed_process_left_while_saving_is_cleared(tmp_path, scans, result):
+    old = tmp_path / ".out.0123abcd.old"
+    shutil.copytree(result[0], old)
+    (tmp_path / ".out.0123abcd.partial").mkdir()
+    (tmp_path / ".out.0123abcd.partial" / "half.h5").write_bytes(b"x")
+    others = [".out.backup.old", ".other.0123abcd.partial", "out.0123abcd.partial"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    # killed between the two renames: the older result is back, and not replaced unasked
+    refused(run("reconstruct", scans / "mri.h5", "-o", tmp_path / "out", *FAST), "an older result")
+    assert load_result(tmp_path / "out").num_samples == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["out", *others])
 
 
 # convert ----------------------------------------------------------------------------------------
