@@ -56,7 +56,7 @@ _STATUS_TEXT = {
     ),
     Status.STOPPED: (
         "The run was interrupted: there are fewer samples than asked for, so the standard "
-        "deviation is coarse. Run the command again for the full number."
+        "deviation is coarse. The same command with --resume goes on to the full number."
     ),
     Status.FAILED: (
         "The solver gave up: do not use these images. Read the warnings; more steps, a larger "

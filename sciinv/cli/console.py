@@ -150,12 +150,13 @@ class Console(Progress):
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         first, self.signal = self.signal is None, self.signal or number
+        # also where the exception below is lost, as Python does with those in destructors
+        self.interrupted = True
         if not first or self._sampling is None or self.sampled:
             # a scheduler may send SIGTERM several times: once is enough
             if first or number == signal.SIGINT:
                 raise KeyboardInterrupt
             return
-        self.interrupted = True
         if not self.quiet and not self.lines:
             if self._bar:
                 say()

@@ -217,9 +217,12 @@ def reconstruct(
             raise
         took = time.perf_counter() - begin
         from sciinv.reconstruction.checkpoint import remove_parts
+        from sciinv.reconstruction.run import was_cut_short
         from sciinv.report.verdict import verdict
 
-        if console.interrupted:
+        # a signal may come when everything is done
+        unfinished = console.interrupted and was_cut_short(result)
+        if unfinished:
             console.phase("resume", _interrupted(ctx, parts.leave(folder)))
         else:
             remove_parts(parts.parts_folder(folder))
@@ -232,7 +235,7 @@ def reconstruct(
                 say(phase_line("warning", warning))
             say(phase_line("done", verdict(result), took))
             say(f"{folder / 'report.html'}")
-        if console.interrupted:
+        if unfinished:
             # kept, but not what was asked for: a script has to see that
             raise typer.Exit(console.exit_code)
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from sciinv.reconstruction.parts import Plan, Slice
 
 FEWEST_UNITS = 8
+INTERRUPTED = "the run was interrupted"
 _EVERY = 5
 _FOLDS = 2
 _NUM_SAMPLES = 4
@@ -120,7 +121,7 @@ def calibrate(scan: Scan, index: int, model: Model, draw: Draw, *, seed: int = 0
     try:
         found = tally(model, units, draw, seed=seed)
     except KeyboardInterrupt:
-        return StdCalibration(reason="the run was interrupted")
+        return StdCalibration(reason=INTERRUPTED)
     if not found.predicted.sum() > 0:
         return StdCalibration(reason="the samples are all alike")
     measured, error = found.factor()
@@ -142,7 +143,7 @@ def calibrate_job(
     seconds = _FOLDS * effort.seconds
     generator = torch.Generator().manual_seed(seed)
     if job.stopped:
-        found = StdCalibration(reason="the run was interrupted")
+        found = StdCalibration(reason=INTERRUPTED)
     elif len(parts[0].samples) < 2:
         found = StdCalibration(reason="a single sample has no spread")
     elif plan.seconds + seconds > _MOST_TIME * budget:

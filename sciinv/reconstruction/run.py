@@ -11,14 +11,14 @@ import torch
 
 from sciinv.data.scan import Scan
 from sciinv.random import child_generators
-from sciinv.reconstruction.calibration import calibrate_job
+from sciinv.reconstruction.calibration import INTERRUPTED, calibrate_job
 from sciinv.reconstruction.checkpoint import Checkpoint
 from sciinv.reconstruction.choices import Precision
 from sciinv.reconstruction.job import Job
 from sciinv.reconstruction.mri_model import Coils
 from sciinv.reconstruction.parts import Plan, Slice, Stopped
 from sciinv.reconstruction.progress import Progress
-from sciinv.result import Result, StdCalibration
+from sciinv.result import Result, Status, StdCalibration
 from sciinv.solvers import Solver
 from sciinv.solvers.problem import Prior
 
@@ -145,6 +145,14 @@ def reconstruct(
         checked = calibrate_job(job, parts, plan, seed, time_budget)
     result = job.result(parts, plan, seed, time.perf_counter() - begin)
     return replace(result, std_calibration=checked, name=name or result.name)
+
+
+def was_cut_short(result: Result) -> bool:
+    """Whether the user ended a run before all was done that :func:`reconstruct` does."""
+    checked = result.std_calibration
+    return result.status is Status.STOPPED or (
+        checked is not None and checked.reason == INTERRUPTED
+    )
 
 
 def plan_run(

@@ -244,6 +244,51 @@ def test_interrupted_before_anything_is_finished_leaves_nothing(stack, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_signal_when_all_is_done_changes_nothing(scans, tmp_path, monkeypatch, quick_save):
+    told = Console.step
+
+    def late(self, done, total, info):
+        self.interrupted = done >= total
+        return told(self, done, total, info)
+
+    monkeypatch.setattr(Console, "step", late)
+    words = ("reconstruct", scans / "ct.h5", "-o", tmp_path / "out", *WORDS)
+    ran = run(*words, "--no-calibrate")
+    assert ran.code == 0 and "resume" not in ran.out, ran.err
+    assert load_result(tmp_path / "out").status.value != "stopped"
+    # but calibration was still to come
+    ran = run(*words, "--overwrite")
+    assert ran.code == 130 and "1 of 1 slice kept, go on with:" in ran.out
+    monkeypatch.setattr(Console, "step", told)
+    assert run(*words, "--resume").code == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_signals_end_at_once_where_there_is_nothing_to_keep(number, code, capsys):
+    console = Console()
+    before = signal.getsignal(number)
+    with console:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        assert console.interrupted and console.exit_code == code
+        # batch systems repeat it
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(number) is before
+    # while sampling the first one only asks
+    console = Console()
+    console._sampling = 1.0
+    with console:
+        os.kill(os.getpid(), number)
+        assert console.interrupted and "stopping after this step" in capsys.readouterr().out
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_disc_full_while_keeping_parts(stack, tmp_path, ended, quick_save):
     # the system itself refuses files beyond this size: a batch fits, a slice does not
     out, parts = tmp_path / "out", tmp_path / ".out.parts"
