@@ -138,7 +138,8 @@ def reconstruct(
             clear_leftovers(folder)
             kept = parts.take_up(folder, resume, _typed(ctx))
             # an interrupted run may have left a result of what was finished
-            check_output(folder, overwrite=overwrite or kept is not None)
+            overwrite = overwrite or kept is not None
+            check_output(folder, overwrite=overwrite)
         preview = folder / "preview.png" if not (dry_run or folder.exists()) else None
         console = stack.enter_context(Console(quiet=quiet, lines=json, preview_path=preview))
         scan = load(file, sidecar=sidecar)

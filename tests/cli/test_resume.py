@@ -40,12 +40,14 @@ from pathlib import Path
 import sciinv.priors.store, sciinv.reconstruction.run, sciinv.solvers.base
 from sciinv.cli import app
 from sciinv.cli.console import Console
+from sciinv.report.save import check_output
 from sciinv.report.store import dump_json, metadata, write_hdf5
 from sciinv.result import Result
 sciinv.priors.store.SHIPPED = Path(sys.argv[1])
 sciinv.solvers.base._AUTO_BATCH_PIXELS = 2 * 24 * 24
 told = Console.step
-def save(self, folder, **_):
+def save(self, folder, overwrite=False, **_):
+    check_output(folder, overwrite=overwrite)
     folder.mkdir(exist_ok=True)
     write_hdf5(self, folder / "result.h5")
     (folder / "run.json").write_text(dump_json(metadata(self)))
@@ -131,9 +133,11 @@ def small_batches(shipped):
 @pytest.fixture
 def quick_save(monkeypatch):
     """Write arrays and facts only: drawing a report takes seconds."""
+    from sciinv.report.save import check_output
     from sciinv.report.store import dump_json, metadata, write_hdf5
 
-    def save(self, folder, **_):
+    def save(self, folder, overwrite=False, **_):
+        check_output(folder, overwrite=overwrite)
         folder.mkdir(exist_ok=True)
         write_hdf5(self, folder / "result.h5")
         (folder / "run.json").write_text(dump_json(metadata(self)))
