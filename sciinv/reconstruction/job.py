@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -43,6 +42,7 @@ from sciinv.reconstruction.effort import (
 )
 from sciinv.reconstruction.model import Model
 from sciinv.reconstruction.mri_model import Coils
+from sciinv.reconstruction.noise_of_fit import with_noise_of_fit
 from sciinv.reconstruction.null_space import null_space
 from sciinv.reconstruction.outline import default_solver
 from sciinv.reconstruction.parts import Plan, Slice, Stopped
@@ -51,19 +51,13 @@ from sciinv.reconstruction.progress import Progress
 from sciinv.reconstruction.provenance import (
     START_LEVEL,
     bibtex,
-    describe_prior,
-    peak_memory,
-    result_notes,
     versions,
 )
 from sciinv.reconstruction.refine import can_refine, refine_maps
 from sciinv.report.plain import plain
-from sciinv.result import PICTURES, Result, Status
 from sciinv.solvers import DPS, MMT, STOP, PnPHQS, Solver, StepInfo
 from sciinv.solvers.problem import Prior
 
-# what a scan is called where the user gives no name: that of its file may name people
-TITLES = {"mri": "MRI scan", "ct": "CT scan", "diffraction": "Diffraction scan"}
 _SENSE_LAMBDA = 0.01
 _DPS_STEPS = 40
 _CAUSES = {
@@ -265,7 +259,7 @@ class Job:
         model = self.model(index, *self._given, again=True)
         model, _ = self.refine(model, self.baseline(model), False)
         if self.local and part.start is not None:
-            model, _ = _with_noise_of_fit(model, torch.from_numpy(part.start))
+            model, _ = with_noise_of_fit(model, torch.from_numpy(part.start))
         return model
 
     def baseline(self, model: Model) -> Tensor:
@@ -385,7 +379,7 @@ class Job:
                 start = estimate = self._point_estimate(model, image, effort.point_steps)
                 point = self._point_solver(model, effort.point_steps)
                 self.start = {"start": {"name": "PnPHQS", **plain(point.settings())}}
-            model, excess = _with_noise_of_fit(model, start)
+            model, excess = with_noise_of_fit(model, start)
             if position == 0 and model.excess > 2:
                 self.warnings.append(
                     f"A first image misses the data by up to {model.excess:.0f} times their noise "
@@ -463,7 +457,7 @@ class Job:
             # attenuation starts from an image of its own
             image = model.y.new_zeros(()) if model.nonneg else self.baseline(model)
             start = self._point_estimate(model, image, effort.point_steps)
-            model, _ = _with_noise_of_fit(model, start)
+            model, _ = with_noise_of_fit(model, start)
         samples = self._solver(model, effort).sample(
             model.y,
             model.physics,
@@ -523,100 +517,3 @@ class Job:
         entry = bibtex(solver)
         if entry not in self.citations:
             self.citations.insert(0 if first else len(self.citations), entry)
-
-    def result(self, parts: list[Slice], plan: Plan, seed: int, seconds: float) -> Result:
-        """Put the slices together."""
-        scan = self.scan
-        count = sum(part.count for part in parts)
-        chi_squared = float(
-            np.average([p.chi_squared for p in parts], weights=[p.count for p in parts])
-        )
-        tolerance = float(np.sqrt(2 / max(count, 1)))
-        status = Status.STOPPED if self.stopped else Status.of_fit(chi_squared, tolerance)
-        samples = np.stack([part.samples for part in parts], axis=1)
-        visible = np.stack([part.visible for part in parts])
-        estimates = [part.estimate for part in parts if part.estimate is not None]
-        added = [part.null_space for part in parts if part.null_space is not None]
-        notes = result_notes(scan, parts[0], visible, local=self.local)
-        first = self.indices[0]
-        done = self.indices[: len(parts)]
-        affine = scan.affine.copy()
-        affine[:3, 3] += first * affine[:3, 2]
-        reference = scan.reference
-        shown = {
-            name: picture
-            for part in parts
-            for name in PICTURES
-            if (picture := getattr(part, name)) is not None
-        }
-        return Result(
-            samples=samples,
-            baseline=np.stack([part.baseline for part in parts]),
-            baseline_name=self.baseline_name,
-            estimate=np.stack(estimates) if estimates else None,
-            visible=visible,
-            kind=scan.kind,
-            units=scan.units,
-            affine=affine,
-            name=TITLES[scan.kind],
-            oriented=scan.oriented,
-            status=status,
-            chi_squared=chi_squared,
-            chi_squared_tolerance=tolerance,
-            residual=parts[len(parts) // 2].residual,
-            null_space=np.stack(added) if added else None,
-            pictures=shown,
-            reference=None if reference is None else np.asarray(reference, np.float32)[done],
-            stats={
-                "nfe": max(part.nfe for part in parts),
-                "steps": self.settings.get("steps", plan.effort.steps),
-                "seconds": seconds,
-                "peak_memory": peak_memory(),
-                "timings": dict(self.timings),
-                **self._restart_stats(parts),
-            },
-            provenance={
-                "seed": seed,
-                "solver": {"name": self.solver_name, **plain(self.settings)},
-                **self.start,
-                "prior": describe_prior(self.prior_name, self.prior),
-                "operator": parts[0].operator,
-                "noise": plan.noise,
-                "noise_used": parts[0].noise,
-                "scale": parts[0].scale,
-                "versions": versions(),
-                "citations": list(self.citations),
-            },
-            notes=tuple(notes),
-            warnings=tuple(self.warnings),
-        )
-
-    def _restart_stats(self, parts: list[Slice]) -> dict[str, Any]:
-        """How often phase retrieval was started, and how well every start fits."""
-        found = [part.residuals for part in parts if part.residuals is not None]
-        if not found:
-            return {}
-        what = "R-factor" if self.local else "chi-squared"
-        return {"restarts": found[0].shape[1], "restart_measure": what, "restart_residuals": found}
-
-
-def _with_noise_of_fit(model: Model, image: Tensor) -> tuple[Model, float]:
-    """Return the model with the noise level that an image's fit tells, and that image's misfit."""
-    excess = model.misfit(image)
-    return model.with_noise(model.sigma * _noise_factor(model, excess)), excess
-
-
-def _noise_factor(model: Model, excess: float) -> float:
-    """Factor on the noise level, from the residual of the point estimate over that level.
-
-    What the point estimate cannot explain (maps, motion, rings) is noise to the sampler: above 1
-    the level is raised. The estimate from outer samples errs upwards where they hold signal. A
-    fit of n unknowns to m data leaves ``sqrt(1 - n / m)`` of the noise; with many coils that is
-    nearly all of it, and a residual that is smaller says that the level is too high. It is then
-    lowered, at most to one half, and never where the data are few.
-    """
-    if excess >= 1:
-        return excess
-    unknowns = model.physics.channels * int(model.visible.sum())
-    left = math.sqrt(max(1 - unknowns / model.physics.measurement_count(), 0.25))
-    return min(1.0, max(excess / left, 0.5))

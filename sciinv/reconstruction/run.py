@@ -11,6 +11,7 @@ import torch
 
 from sciinv.data.scan import Scan
 from sciinv.random import child_generators
+from sciinv.reconstruction.assemble import assemble
 from sciinv.reconstruction.calibration import INTERRUPTED, calibrate_job
 from sciinv.reconstruction.checkpoint import Checkpoint
 from sciinv.reconstruction.choices import Precision
@@ -143,7 +144,7 @@ def reconstruct(
     checked = StdCalibration(reason="not asked for")
     if calibrate:
         checked = calibrate_job(job, parts, plan, seed, time_budget)
-    result = job.result(parts, plan, seed, time.perf_counter() - begin)
+    result = assemble(job, parts, plan, seed, time.perf_counter() - begin)
     return replace(result, std_calibration=checked, name=name or result.name)
 
 
