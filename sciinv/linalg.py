@@ -84,6 +84,17 @@ def conjugate_gradient(
     """
     # the iterates are this function's own: they change in place unless a gradient has to come back
     own = not (torch.is_grad_enabled() and (b.requires_grad or _needs_gradient(x0)))
+    return _conjugate_gradient(apply, b, x0, max_iter, tol, own)
+
+
+def _conjugate_gradient(
+    apply: Callable[[Tensor], Tensor],
+    b: Tensor,
+    x0: Tensor | None,
+    max_iter: int,
+    tol: float | Tensor,
+    own: bool,
+) -> tuple[Tensor, CGInfo]:
     rows = _OneRow() if own and b.shape[0] == 1 and b.device.type == "cpu" else _Rows(own)
     if x0 is None:
         x, r = torch.zeros_like(b), b.clone()
@@ -102,6 +113,8 @@ def conjugate_gradient(
             break
         iterations = iteration
         ap = apply(p)
+        if own and ap.requires_grad:  # the map has parameters that want a gradient
+            return _conjugate_gradient(apply, b, x0, max_iter, tol, own=False)
         curvature = rows.dot(p, ap)
         # curvature that is no number goes on: it makes the whole row NaN
         going = active & rows.invert(curvature <= 0)

@@ -101,6 +101,14 @@ def test_a_gradient_goes_through_conjugate_gradients() -> None:
     assert torch.allclose(found[0], exact, rtol=1e-6)
 
 
+def test_a_gradient_reaches_the_parameters_of_the_map() -> None:
+    weight = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    b = torch.ones(1, 4, dtype=torch.float64)
+    x, _ = conjugate_gradient(lambda v: weight * v, b, max_iter=5, tol=1e-12)
+    (found,) = torch.autograd.grad(x.sum(), weight)
+    assert float(found) == pytest.approx(-1.0)  # d(4 / w) / dw at 2
+
+
 def test_quick_dot_is_good_to_rounding() -> None:
     x = torch.rand(2, 3, 500_000, generator=torch.Generator().manual_seed(6))
     assert torch.allclose(quick_dot(x, x), row_dot(x, x), rtol=1e-6, atol=0)
