@@ -38,6 +38,14 @@ def quick_dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).flatten(1).sum(1).double()
 
 
+def host_dot(a: Tensor, b: Tensor) -> list[float]:
+    """:func:`quick_dot` as plain numbers, one a row; waits for the device of the vectors."""
+    if a.shape[0] == 1 and a.numel() <= _LONGEST_DOT and a.device.type == "cpu":
+        return [torch.dot(a.reshape(-1), b.reshape(-1)).item()]
+    found: list[float] = quick_dot(a, b).tolist()
+    return found
+
+
 def row_scale(scalars: Tensor, like: Tensor) -> Tensor:
     """Shape ``(R,)`` scalars so that they multiply the rows of ``like``, in its dtype."""
     return scalars.to(like.dtype).reshape(-1, *([1] * (like.ndim - 1)))

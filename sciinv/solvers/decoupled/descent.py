@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciinv.linalg import add_rows, quick_dot, row_dot, row_scale
+from sciinv.linalg import add_rows, host_dot, quick_dot, row_dot, row_scale
 from sciinv.solvers.decoupled.potential import Point, Potential
 from sciinv.solvers.problem import Problem
 
@@ -74,22 +74,34 @@ def fit_to_noise(problem: Problem, start: Tensor, *, iterations: int) -> Tensor:
     # |y - A x|^2 - m sigma^2, what is left to explain
     excess = (problem.residual_sq(x, nx) - problem.count * problem.sigma**2).tolist()
     floor = (1e-14 * problem.yy).tolist()
-    p, rr = r.clone(), row_dot(r, r)
+    p = r.clone()
+    # numbers of each row: on the CPU lists at once, elsewhere tensors that are read together
+    host = x.device.type == "cpu"
+    rr: list[float] | Tensor = host_dot(r, r) if host else quick_dot(r, r)
     for _ in range(iterations):
         if not any(left > least for left, least in zip(excess, floor, strict=True)):
             break
         ap = problem.normal(p)
-        # one host synchronisation an iteration; it saves whole operator calls
-        found = torch.stack([rr, quick_dot(p, ap)], 1).tolist()
-        alpha = [0.0] * len(found)
-        for row, (slope, bend) in enumerate(found):
+        if isinstance(rr, Tensor):
+            # one host synchronisation an iteration; it saves whole operator calls
+            slopes, bends = torch.stack([rr, quick_dot(p, ap)]).tolist()
+        else:
+            slopes, bends = rr, host_dot(p, ap)
+        alpha = [0.0] * len(slopes)
+        for row, (slope, bend) in enumerate(zip(slopes, bends, strict=True)):
             if excess[row] > floor[row] and slope > 0 and bend > 0:
                 alpha[row], excess[row] = _line_step(slope, bend, excess[row])
         add_rows(x, alpha, p, out=x)
         add_rows(r, [-a for a in alpha], ap, out=r)
-        new = quick_dot(r, r)
-        add_rows(r, new / rr.clamp_min(1e-300), p, out=p)
-        rr = new
+        beta: list[float] | Tensor
+        if isinstance(rr, Tensor):
+            new = quick_dot(r, r)
+            beta, rr = new / rr.clamp_min(1e-300), new
+        else:
+            squares = host_dot(r, r)
+            beta = [n / max(old, 1e-300) for n, old in zip(squares, rr, strict=True)]
+            rr = squares
+        add_rows(r, beta, p, out=p)
     return x
 
 
