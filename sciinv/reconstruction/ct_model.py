@@ -86,6 +86,18 @@ def ct_model(
     )  # fmt: skip
 
 
+def expected_shape(scan: Scan, index: int) -> tuple[int, int]:
+    """Return about the part of a slice that will be reconstructed, before any noise is known."""
+    geometry = scan.geometry
+    assert isinstance(geometry, CTGeometry)  # noqa: S101  by the caller
+    p = torch.from_numpy(np.ascontiguousarray(scan.data[index], np.float32))[None, None]
+    std = torch.ones_like(p)
+    if scan.valid is not None:
+        std[0, 0][~torch.from_numpy(scan.valid[index])] = torch.inf
+    image, coarse = _quick_image(geometry, p, std)
+    return object_shape(image, ct_scale(image), geometry.image_shape, coarse)
+
+
 def _quick_image(geometry: CTGeometry, p: Tensor, std: Tensor) -> tuple[NDArray[np.float32], int]:
     """Some SIRT sweeps on large pixels from some of the angles: enough for scale and extent.
 

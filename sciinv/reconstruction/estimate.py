@@ -14,6 +14,7 @@ from deepinv.physics import LinearPhysics
 
 from sciinv.data.scan import DiffractionGeometry, MRIGeometry, NonCartesianGeometry, Scan
 from sciinv.reconstruction.choices import Precision
+from sciinv.reconstruction.ct_model import expected_shape
 from sciinv.reconstruction.effort import Cost, time_network
 from sciinv.reconstruction.job import Job
 from sciinv.reconstruction.model import Model
@@ -40,8 +41,8 @@ def estimate_run(
     """Return about what :func:`sciinv.reconstruction.run.plan_run` would, within seconds.
 
     The network is timed on a part of the image and the operator with few coils, or coarse pixels;
-    both are scaled up. The part of a tomogram that holds the object is not known yet: its time is
-    that of the whole grid. Noise and scale of the plan are NaN.
+    both are scaled up, of a tomogram to the part that holds the object of the middle slice. Noise
+    and scale of the plan are NaN.
     """
     job = Job(scan, prior, solver, Progress(), None, Coils(), True, precision)
     physics = outline(scan)
@@ -57,8 +58,10 @@ def estimate_run(
     small = (*(min(n, 2) for n in shape[:-2]), *(min(n, _TIMED) for n in shape[-2:]))
     x = torch.zeros((2, job.channels, *small), dtype=torch.float32)
     forward, vjp = time_network(job.prior, x)
-    ratio = math.prod(shape) / math.prod(small)
-    cost = Cost(ratio * forward, ratio * vjp, _time_normal(scan))
+    whole = math.prod(shape)
+    used = math.prod(expected_shape(scan, scan.num_slices // 2)) if scan.kind == "ct" else whole
+    ratio = used / math.prod(small)
+    cost = Cost(ratio * forward, ratio * vjp, used / whole * _time_normal(scan))
     return job.plan(model, None, None, None, time_budget, cost=cost)
 
 

@@ -25,7 +25,11 @@ from sciinv.data.simulate import (
     simulate_mri,
     simulate_noncartesian,
 )
+from sciinv.reconstruction.ct_model import expected_shape
 from sciinv.reconstruction.estimate import estimate_run
+from sciinv.reconstruction.job import Job
+from sciinv.reconstruction.mri_model import Coils
+from sciinv.reconstruction.progress import Progress
 from sciinv.reconstruction.quick import quick_picture
 from sciinv.reconstruction.run import plan_run
 from sciinv.report.geometry import views
@@ -240,6 +244,20 @@ def test_plan_of_info_is_that_of_a_run(scans, tmp_path):
         for name in ("point_steps", "steps", "num_samples", "krylov"):
             assert getattr(quick.effort, name) == getattr(real.effort, name)
         assert 0.05 < quick.seconds / real.seconds < 20
+
+
+def test_time_of_a_small_object_is_that_of_its_part(scans):
+    """Of a tomogram only the middle that holds the object is reconstructed."""
+    scan = load(scans / "ct.h5")
+    rows, columns = np.meshgrid(*(np.linspace(-1, 1, 96),) * 2, indexing="ij")
+    image = np.where((rows / 0.3) ** 2 + (columns / 0.4) ** 2 < 1, 0.02, 0).astype(np.float32)
+    small = simulate_ct(image, num_angles=60, noise_std=0.01, rng=0)
+    model = Job(small, None, None, Progress(), None, Coils()).model(0, None, None, 0)
+    found = expected_shape(small, 0)
+    assert max(found) < 70
+    for size, used in zip(found, model.physics.image_shape, strict=True):
+        assert abs(size - used) <= 4
+    assert expected_shape(scan, 0) == scan.image_shape, "an object that fills the image"
 
 
 def test_bad_file_is_one_line(tmp_path):
