@@ -331,7 +331,11 @@ def gone(pid: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_reader_ends_with_whoever_asked(breaking, tmp_path, number):
     path = breaking("hang")
-    code = f"import sys\nsys.path[:] = {sys.path!r}\nfrom sciinv import load\nload({str(path)!r})"
+    # whoever runs the tests in the background may have told them to ignore Ctrl-C
+    code = (
+        "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.path[:] = {sys.path!r}\nfrom sciinv import load\nload({str(path)!r})"
+    )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SCIINV")}
     asker = subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True
