@@ -153,6 +153,13 @@ class GuardedHDF5:
                     expected="data stored in this file",
                     hint="the bytes lie in another file of this machine; such files are refused",
                 )
+            dtype = node.dtype
+        if _overlaps(dtype):
+            # libhdf5 writes beyond its buffers when it converts them
+            raise DataError(
+                self.path, name, found="members of a compound that lie over each other",
+                expected="one after the other",
+            )  # fmt: skip
         return node
 
     def _check_size(self, name: str, node: h5py.Dataset) -> None:
@@ -329,6 +336,19 @@ def _plain_attribute(attributes: h5py.AttributeManager, key: str) -> Any:  # noq
         return None
     value = np.asarray(attributes[key])
     return value.reshape(-1)[0].item() if value.size == 1 else value
+
+
+def _overlaps(dtype: np.dtype[Any]) -> bool:
+    """Tell whether members of a compound, at any depth, overlap or reach beyond it."""
+    if dtype.subdtype is not None:
+        return _overlaps(dtype.subdtype[0])
+    free = 0
+    members = [] if dtype.fields is None else list(dtype.fields.values())
+    for member in sorted(members, key=lambda one: one[1]):
+        if member[1] < free or _overlaps(member[0]):
+            return True
+        free = member[1] + member[0].itemsize
+    return free > dtype.itemsize
 
 
 def _missing_chunks(node: h5py.Dataset) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sciinv.data import load, read_image, write_scan
-from sciinv.data.guard import open_hdf5
+from sciinv.data.guard import _overlaps, open_hdf5
 from sciinv.data.heaps import check_heaps
 from sciinv.errors import DataError
 from sciinv.result import load_result
@@ -105,6 +105,34 @@ def test_bitshuffle_for_elements_of_another_size_is_refused(tmp_path, stated):
     path.write_bytes(content.replace(known, known[:8] + struct.pack("<I", stated)))
     with open_hdf5(path) as file, pytest.raises(DataError, match=f"elements of {stated} bytes"):
         file.read("x")
+
+
+def test_members_of_a_compound_over_each_other_are_refused(tmp_path):
+    """libhdf5 frees a buffer twice when it converts them."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["data"] = np.ones((4, 4), np.complex64)
+    with open_hdf5(path) as guarded:
+        assert guarded.read("data", kinds="c").dtype == np.complex64
+    content = bytearray(path.read_bytes())
+    # the first member as stored: size 4, offset 0, precision 32, exponent and mantissa, bias 127
+    stored = struct.pack("<IHHBBBBI", 4, 0, 32, 23, 8, 0, 23, 127)
+    struct.pack_into("<I", content, content.index(stored) + 12, 1023)  # that of eight bytes
+    path.write_bytes(content)
+    with h5py.File(path) as file:
+        assert file["data"].dtype["r"].itemsize == 8
+    with open_hdf5(path) as guarded, pytest.raises(DataError, match="over each other"):
+        guarded.read("data", kinds="c")
+
+
+@pytest.mark.parametrize(
+    ("offsets", "wrong"), [((0, 4), False), ((4, 0), False), ((0, 6), False), ((0, 2), True)]
+)
+def test_members_are_looked_at_in_every_order_and_depth(offsets, wrong):
+    pair = {"names": ["a", "b"], "formats": ["<f4", "<f4"], "offsets": offsets, "itemsize": 10}
+    inner = np.dtype(pair)
+    assert _overlaps(inner) == wrong
+    assert _overlaps(np.dtype([("x", "<i4"), ("y", inner, (3,))])) == wrong
 
 
 def test_a_scan_without_values_or_place_is_refused(tmp_path, rng):
