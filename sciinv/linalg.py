@@ -33,17 +33,22 @@ def quick_dot(a: Tensor, b: Tensor) -> Tensor:
     For lengths and step sizes; not where such numbers cancel, nor for float32 vectors whose squares
     leave its range.
     """
-    if a.shape[0] == 1 and a.numel() <= _LONGEST_DOT and a.device.type == "cpu":
+    if _is_short_row(a):
         return torch.dot(a.reshape(-1), b.reshape(-1)).double().reshape(1)
     return (a * b).flatten(1).sum(1).double()
 
 
 def host_dot(a: Tensor, b: Tensor) -> list[float]:
     """:func:`quick_dot` as plain numbers, one a row; waits for the device of the vectors."""
-    if a.shape[0] == 1 and a.numel() <= _LONGEST_DOT and a.device.type == "cpu":
+    if _is_short_row(a):
         return [torch.dot(a.reshape(-1), b.reshape(-1)).item()]
     found: list[float] = quick_dot(a, b).tolist()
     return found
+
+
+def _is_short_row(a: Tensor) -> bool:
+    """Tell whether BLAS may add up the row, see :data:`_LONGEST_DOT`."""
+    return a.shape[0] == 1 and a.numel() <= _LONGEST_DOT and a.device.type == "cpu"
 
 
 def row_scale(scalars: Tensor, like: Tensor) -> Tensor:
@@ -167,7 +172,9 @@ class _Rows:
 
     def add(self, a: Tensor, scale: Any, b: Tensor, out: Tensor) -> Tensor:  # noqa: ANN401
         """Return ``a + scale b``."""
-        return torch.addcmul(a, row_scale(scale, a), b, out=out if self.own else None)
+        if self.own:
+            return add_rows(a, scale, b, out=out)
+        return torch.addcmul(a, row_scale(scale, a), b)
 
 
 class _OneRow(_Rows):
@@ -186,9 +193,7 @@ class _OneRow(_Rows):
         return not flags
 
     def dot(self, a: Tensor, b: Tensor) -> Any:  # noqa: ANN401
-        if a.numel() > _LONGEST_DOT:
-            return float(row_dot(a, b))
-        value = torch.dot(a.reshape(-1), b.reshape(-1)).item()
+        value = host_dot(a, b)[0]
         # squares may leave the range of float32, at both ends
         return value if 1e-16 < abs(value) < 1e16 else float(row_dot(a, b))
 

@@ -108,15 +108,7 @@ def _quick_image(geometry: CTGeometry, p: Tensor, std: Tensor) -> tuple[NDArray[
 
     coarse = max(1, round(max(geometry.image_shape) / _QUICK_PIXELS))
     step = -(-len(geometry.angles) // _QUICK_ANGLES)
-    height, width = (-(-n // coarse) for n in geometry.image_shape)
-    physics = tomograph(
-        replace(
-            geometry,
-            angles=geometry.angles[::step],
-            pixel_size=coarse * geometry.pixel_size,
-        ),
-        (height, width),
-    )
+    physics = coarse_tomograph(geometry, coarse, step)
     few = whiten_valid(physics, std[:, :, ::step])
     image = sirt(p[:, :, ::step], few, iterations=_SIRT_START, nonneg=True)[0, 0]
     seen = physics.field_of_view_mask().cpu()
@@ -169,6 +161,15 @@ def tomograph(
             **shared,
         )
     return ParallelBeamCT(image_shape, geometry.angles, **shared)
+
+
+def coarse_tomograph(geometry: CTGeometry, coarse: int, step: int) -> Tomograph:
+    """Return the operator of every ``step``-th angle on pixels ``coarse`` times as large."""
+    height, width = (-(-n // coarse) for n in geometry.image_shape)
+    fewer = replace(
+        geometry, angles=geometry.angles[::step], pixel_size=coarse * geometry.pixel_size
+    )
+    return tomograph(fewer, (height, width))
 
 
 def whiten_valid(physics: Tomograph, std: Tensor) -> LinearOperator:

@@ -22,7 +22,7 @@ from sciinv.reconstruction.mri_model import Coils
 from sciinv.reconstruction.outline import outline
 from sciinv.reconstruction.parts import Plan
 from sciinv.reconstruction.progress import Progress
-from sciinv.reconstruction.quick import coarse_tomograph
+from sciinv.reconstruction.quick import quick_tomograph
 from sciinv.solvers import Solver
 from sciinv.solvers.problem import Prior
 
@@ -75,7 +75,7 @@ def _time_normal(scan: Scan) -> float:
         few = scan.with_(data=scan.data[:1, :2], coil_maps=None)
         physics, factor = outline(few), scan.num_coils / few.num_coils
     else:
-        physics, step, coarse = coarse_tomograph(geometry)
+        physics, step, coarse = quick_tomograph(geometry)
         factor = step * coarse  # rays, and pixels that each of them meets
     x = torch.zeros(1, physics.channels, *physics.image_shape)
     best = math.inf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,7 +93,7 @@ def _tomogram(sinogram: NDArray[Any], geometry: CTGeometry) -> NDArray[np.float3
 
     from sciinv.baselines import fbp
 
-    physics, step, coarse = coarse_tomograph(geometry)
+    physics, step, coarse = quick_tomograph(geometry)
     p = torch.from_numpy(np.ascontiguousarray(sinogram[::step], np.float32))[None, None]
     image = fbp(p, physics)[0, 0].numpy().repeat(coarse, 0).repeat(coarse, 1)
     start = [(n - m) // 2 for n, m in zip(image.shape, geometry.image_shape, strict=True)]
@@ -101,14 +101,10 @@ def _tomogram(sinogram: NDArray[Any], geometry: CTGeometry) -> NDArray[np.float3
     return np.asarray(image[cut], np.float32)
 
 
-def coarse_tomograph(geometry: CTGeometry) -> tuple[LinearPhysics, int, int]:
+def quick_tomograph(geometry: CTGeometry) -> tuple[LinearPhysics, int, int]:
     """Return an operator on larger pixels with some of the angles; their step; the pixels' size."""
-    from sciinv.reconstruction.ct_model import tomograph
+    from sciinv.reconstruction.ct_model import coarse_tomograph
 
     coarse = max(1, math.ceil(max(geometry.image_shape) / _PIXELS))
     step = max(1, len(geometry.angles) // _ANGLES)
-    height, width = (math.ceil(n / coarse) for n in geometry.image_shape)
-    fewer = replace(
-        geometry, angles=geometry.angles[::step], pixel_size=coarse * geometry.pixel_size
-    )
-    return tomograph(fewer, (height, width)), step, coarse
+    return coarse_tomograph(geometry, coarse, step), step, coarse
